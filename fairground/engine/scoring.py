@@ -1,0 +1,166 @@
+"""Log-likelihoods of many continuations: every shared prefix is computed once.
+
+The token sequences form a tree: a few-shot prefix is its trunk, the choices of one question are leaves. A node is run
+when its parent's keys and values are there; nodes that are ready run packed together, and only positions whose next
+token is asked for get logits. Because the exact path gives a token the same bits in any company and over any cache
+(fairground.models.attention), the result is the one that each request would have had alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from fairground.engine.blocks import BlockPool, blocks_for
+from fairground.models.decoder import Decoder
+from fairground.models.packed import BLOCK, Packed
+from fairground.types import Score
+
+PASS_TOKENS = 2048  # new tokens of one forward pass
+LOGITS = 1 << 25  # logits held at a time
+
+
+@dataclass(slots=True)
+class Node:
+    """Tokens that one or more requests have in common, after those of its parent."""
+
+    tokens: tuple[int, ...]
+    start: int  # position of the first of them
+    parent: Node | None
+    children: list[Node] = field(default_factory=list)
+    asked: list[tuple[int, int, int]] = field(default_factory=list)  # position, its next token, request
+    table: list[int] = field(default_factory=list)
+    waiting: int = 0  # children that still need the keys and values
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+def tree(sequences: Sequence[Sequence[int]]) -> tuple[list[Node], list[Node]]:
+    """A prefix tree over the sequences: its roots, and for each sequence the node in which it ends."""
+    order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
+    roots: list[Node] = []
+    ends: list[Node] = [None] * len(sequences)  # type: ignore[list-item]
+
+    def grow(members: list[int], depth: int, parent: Node | None) -> None:
+        at = 0
+        while at < len(members):
+            first = sequences[members[at]]
+            stop = at
+            while stop < len(members) and sequences[members[stop]][depth] == first[depth]:
+                stop += 1
+            # Sorted, so what the first and the last have in common is common to all between.
+            last = sequences[members[stop - 1]]
+            shared = depth
+            while shared < min(len(first), len(last)) and first[shared] == last[shared]:
+                shared += 1
+            node = Node(tuple(first[depth:shared]), depth, parent)
+            (parent.children if parent else roots).append(node)
+            longer = []
+            for member in members[at:stop]:
+                if len(sequences[member]) == shared:
+                    ends[member] = node
+                else:
+                    longer.append(member)
+            grow(longer, shared, node)
+            at = stop
+
+    grow([i for i in order if sequences[i]], 0, None)
+    return roots, ends
+
+
+@torch.inference_mode()
+def score(decoder: Decoder, pool: BlockPool, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
+    """Scores of (context, continuation) token pairs, each of at least one token, in their order.
+
+    The last token of a continuation is only a target, so it is not run. All or nothing: a pass that raises leaves the
+    pool as it was.
+    """
+    inputs = [(*context, *continuation)[:-1] for context, continuation in requests]
+    roots, ends = tree(inputs)
+    for number, ((context, continuation), node) in enumerate(zip(requests, ends, strict=True)):
+        walk: Node | None = node
+        for position in range(len(context) + len(continuation) - 2, len(context) - 2, -1):
+            while walk is not None and position < walk.start:
+                walk = walk.parent
+            assert walk is not None
+            walk.asked.append((position, continuation[position + 1 - len(context)], number))
+    totals = [[0.0] * len(continuation) for _, continuation in requests]
+    greedy = [True] * len(requests)
+    held: list[Node] = []
+    ready = roots[::-1]
+    try:
+        while ready:
+            batch, tokens = [ready.pop()], 0
+            tokens = len(batch[0].tokens)
+            while ready and tokens + len(ready[-1].tokens) <= PASS_TOKENS:
+                batch.append(ready.pop())
+                tokens += len(batch[-1].tokens)
+            held.extend(batch)
+            _run(decoder, pool, batch, requests, totals, greedy)
+            for node in batch:
+                ready.extend(reversed(node.children))
+                node.waiting = len(node.children)
+                _let_go(pool, node, held)
+    finally:
+        for node in held:
+            pool.release(node.table)
+    return [Score(sum(logprobs), flag, len(logprobs)) for logprobs, flag in zip(totals, greedy, strict=True)]
+
+
+def _let_go(pool: BlockPool, node: Node, held: list[Node]) -> None:
+    """Frees a node that nothing waits for, and then perhaps its parent."""
+    walk: Node | None = node
+    while walk is not None and walk.waiting == 0:
+        pool.release(walk.table)
+        walk.table = []
+        held.remove(walk)
+        walk = walk.parent
+        if walk is not None:
+            walk.waiting -= 1
+
+
+def _run(
+    decoder: Decoder,
+    pool: BlockPool,
+    batch: Sequence[Node],
+    requests: Sequence[tuple[Sequence[int], Sequence[int]]],
+    totals: list[list[float]],
+    greedy: list[bool],
+) -> None:
+    """One forward pass over the nodes' own tokens; adds what they answer."""
+    sources, targets = [], []
+    for node in batch:
+        prefix = node.parent.table if node.parent else []
+        whole = node.start // BLOCK
+        fresh = pool.take(blocks_for(node.end) - whole)
+        pool.share(prefix[:whole])
+        node.table = [*prefix[:whole], *fresh]
+        if node.start % BLOCK:
+            sources.append(prefix[whole])
+            targets.append(fresh[0])
+    pool.copy(sources, targets)
+    device = decoder.device
+    packed = Packed.of([len(node.tokens) for node in batch], [node.start for node in batch])
+    tokens = torch.tensor([token for node in batch for token in node.tokens], device=device)
+    hidden = decoder(tokens, packed, pool.view([node.table for node in batch]), exact=True)
+    asked: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for node, start in zip(batch, packed.starts, strict=False):
+        for position, token, request in node.asked:
+            place = position + 1 - len(requests[request][0])
+            asked[start + position - node.start].append((token, request, place))
+    rows = sorted(asked)
+    step = max(1, LOGITS // decoder.config.vocab_size)
+    for at in range(0, len(rows), step):
+        part = rows[at : at + step]
+        logits = decoder.logits(hidden[part], exact=True)
+        best = logits.argmax(-1).tolist()
+        wanted = [(i, token, request, place) for i, row in enumerate(part) for token, request, place in asked[row]]
+        logprobs = logits.log_softmax(-1)[[w[0] for w in wanted], [w[1] for w in wanted]].tolist()
+        for (i, token, request, place), logprob in zip(wanted, logprobs, strict=True):
+            totals[request][place] = logprob
+            greedy[request] &= best[i] == token

@@ -1,0 +1,81 @@
+"""Everything Fairground raises on purpose.
+
+The message of each is one sentence for the person at the terminal: what happened, why, and what to do next. The command
+line prints it and exits with status 2; nothing has been written by then.
+
+    FairgroundError
+    ├── ModelError               a model cannot be had or cannot be understood
+    │   ├── UnknownModel         no such name in the catalogue, no such folder or file
+    │   ├── ConfigError          a config asks for mathematics that we do not do
+    │   ├── WeightsError         a weight file is damaged, incomplete or does not match its config
+    │   ├── TokenizerError       a tokenizer cannot be read
+    │   ├── TemplateError        a chat template cannot be run
+    │   └── DoesNotFit           the model needs more memory than there is
+    ├── RequestError             a prompt or a sampling setting that cannot be served
+    ├── CapabilityError          this generator cannot do what is asked of it
+    ├── RemoteError              a server did not answer as it should
+    ├── DownloadError            a file could not be fetched or does not match its hash
+    ├── SuiteError               a suite or one of its lines is malformed (names file and line)
+    ├── DataError                a file of battles, votes or texts is malformed
+    └── MissingExtra             needs an optional part of the package
+"""
+
+
+class FairgroundError(Exception):
+    """The root of the tree: catch this to catch everything that is meant for a person to read."""
+
+
+class ModelError(FairgroundError):
+    """A model cannot be had or cannot be understood."""
+
+
+class UnknownModel(ModelError):
+    """No such name in the catalogue, no such folder or file."""
+
+
+class ConfigError(ModelError):
+    """A config asks for mathematics that we do not do."""
+
+
+class WeightsError(ModelError):
+    """A weight file is damaged, incomplete or does not match its config."""
+
+
+class TokenizerError(ModelError):
+    """A tokenizer cannot be read."""
+
+
+class TemplateError(ModelError):
+    """A chat template cannot be run."""
+
+
+class DoesNotFit(ModelError):
+    """The model needs more memory than there is."""
+
+
+class RequestError(FairgroundError):
+    """A prompt or a sampling setting that cannot be served."""
+
+
+class CapabilityError(FairgroundError):
+    """This generator cannot do what is asked of it."""
+
+
+class RemoteError(FairgroundError):
+    """A server did not answer as it should."""
+
+
+class DownloadError(FairgroundError):
+    """A file could not be fetched or does not match its hash."""
+
+
+class SuiteError(FairgroundError):
+    """A suite or one of its lines is malformed; the message names file and line."""
+
+
+class DataError(FairgroundError):
+    """A file of battles, votes or texts is malformed; the message names file and line."""
+
+
+class MissingExtra(FairgroundError):
+    """Needs an optional part of the package; the message says which and how to install it."""

@@ -1,0 +1,206 @@
+"""One decoder-only transformer, made of the parts that a DecoderConfig names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairground.models.attention import Attend, ExactAttention, FusedAttention
+from fairground.models.config import DecoderConfig
+from fairground.models.packed import Packed, Pages
+from fairground.models.quantised import QuantisedLinear
+from fairground.models.rotary import RotaryTable, rotate
+
+EXACT_ROWS = 16  # a matrix product's rows were found not to depend on their number from 8 on; see attention.py
+HEAD_CHUNK = 8192  # vocabulary rows that are widened to float32 at a time
+SHARE = 32768  # numbers that torch gives one thread (at::internal::GRAIN_SIZE)
+VECTOR = 64  # numbers in one step of torch's widest vector loop
+
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+    "relu": F.relu,
+}
+
+
+def in_any_company(activate: Activation, x_NW: Tensor) -> Tensor:
+    """The same bits for a number wherever it stands in a tensor.
+
+    torch computes an exponential with vector instructions, and with others at the ragged end of each thread's share,
+    which differ in the last bit. So the numbers are handed over in shares without ragged ends.
+    """
+    width = x_NW.shape[1]
+    flat = F.pad(x_NW, (0, -width % VECTOR)).flatten()
+    if x_NW.is_cuda:
+        return activate(x_NW)
+    step = SHARE * torch.get_num_threads()
+    parts = [activate(part) for part in _shares(flat, step)]
+    return torch.cat(parts).view(x_NW.shape[0], -1)[:, :width]
+
+
+def _shares(flat: Tensor, step: int) -> Iterator[Tensor]:
+    """Pieces of `step`, where every thread gets one whole SHARE, and then of SHARE, which one thread does alone."""
+    whole = flat.numel() // step * step
+    yield from flat[:whole].split(step) if whole else ()
+    yield from flat[whole:].split(SHARE) if whole < flat.numel() else ()
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm (Zhang and Sennrich, 2019), computed in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Embedding(nn.Embedding):
+    """Starts as the families' authors start it: normal, deviation 0.02."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:  # there is nothing to draw there, and torch would load its compiler for it
+            nn.init.normal_(self.weight, std=0.02)
+
+
+def norm(c: DecoderConfig) -> nn.Module:
+    return nn.LayerNorm(c.width, c.norm_eps) if c.norm == "layer" else RMSNorm(c.width, c.norm_eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, c: DecoderConfig, layer: int) -> None:
+        super().__init__()
+        self.c, self.layer = c, layer
+        self.q = nn.Linear(c.width, c.heads * c.head_dim, bias=c.qkv_bias)
+        self.k = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.qkv_bias)
+        self.v = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.qkv_bias)
+        self.out = nn.Linear(c.heads * c.head_dim, c.width, bias=c.attention_out_bias)
+
+    def forward(self, x_ND: Tensor, attend: Attend, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        c = self.c
+        q = self.q(x_ND).view(-1, c.heads, c.head_dim)
+        k = self.k(x_ND).view(-1, c.kv_heads, c.head_dim)
+        v = self.v(x_ND).view(-1, c.kv_heads, c.head_dim)
+        if c.rotary and turns:
+            q, k = rotate(q, *turns, c.rotary), rotate(k, *turns, c.rotary)
+        mixed: Tensor = attend(self.layer, q, k, v, c.attention_scale, c.windows[self.layer])
+        out: Tensor = self.out(mixed.flatten(1))
+        return out
+
+
+class MLP(nn.Module):
+    def __init__(self, c: DecoderConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias) if c.gated_mlp else None
+        self.up = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias)
+        self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
+
+    def forward(self, x: Tensor, activate: Activation) -> Tensor:
+        up = self.up(x)
+        out: Tensor = self.down(activate(self.gate(x)) * up if self.gate else activate(up))
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, c: DecoderConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = norm(c), Attention(c, layer)
+        self.mlp_norm, self.mlp = None if c.parallel else norm(c), MLP(c)
+
+    def forward(self, x: Tensor, attend: Attend, turns: tuple[Tensor, Tensor] | None, activate: Activation) -> Tensor:
+        h = self.attention_norm(x)
+        mixed = self.attention(h, attend, turns)
+        if self.mlp_norm is None:
+            out: Tensor = x + mixed + self.mlp(h, activate)
+            return out
+        x = x + mixed
+        out = x + self.mlp(self.mlp_norm(x), activate)
+        return out
+
+
+class Decoder(nn.Module):
+    """Hidden states of packed tokens, and logits of those that are asked for.
+
+    The same call trains on packed documents (no cache), scores ragged batches, and prefills in chunks or decodes over a
+    paged cache. It keeps nothing between calls.
+    """
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.embed = Embedding(c.vocab_size, c.width)
+        self.positions = None if c.rotary else Embedding(c.context_length, c.width)
+        self.blocks = nn.ModuleList(Block(c, layer) for layer in range(c.layers))
+        self.norm = norm(c)
+        self.head: nn.Module = nn.Linear(c.width, c.vocab_size, bias=c.head_bias)
+        if c.tied_head:
+            self.head.weight = self.embed.weight
+        self._turns: dict[torch.device, RotaryTable] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of activations, keys and values."""
+        weight = next(self.parameters())
+        return weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens go in."""
+        return next(self.parameters()).device
+
+    def forward(self, tokens_N: Tensor, packed: Packed, pages: Pages | None = None, *, exact: bool = False) -> Tensor:
+        """Hidden states after the last norm, [N, width], for int64 tokens [N] laid out as `packed` says.
+
+        With `pages`, keys and values of the new tokens are written there and earlier ones read. With `exact`, a token's
+        result has the same bits in any company (attention.py says how).
+        """
+        rows, device = tokens_N.shape[0], tokens_N.device
+        positions_N = packed.positions(device)
+        if exact and rows < EXACT_ROWS:
+            tokens_N = F.pad(tokens_N, (0, EXACT_ROWS - rows))
+            positions_N = F.pad(positions_N, (0, EXACT_ROWS - rows))
+        kind = ExactAttention if exact else FusedAttention
+        attend = kind(packed, pages, tokens_N.shape[0], device)
+        x = self.embed(tokens_N)
+        if self.positions is not None:
+            x = x + self.positions(positions_N)
+        turns = None
+        if self.config.rotary:
+            table = self._turns.setdefault(device, RotaryTable(self.config.rotary, device))
+            turns = table(positions_N, packed.last, x.dtype)
+        activate = ACTIVATIONS[self.config.activation]
+        if exact:
+            activate = partial(in_any_company, activate)
+        for block in self.blocks:
+            x = block(x, attend, turns, activate)
+        out: Tensor = self.norm(x)
+        return out[:rows]
+
+    def logits(self, hidden_MD: Tensor, *, exact: bool = False) -> Tensor:
+        """Logits, float32 [M, vocab_size].
+
+        With `exact` the product itself is done in float32 and on at least 16 rows; otherwise in the weights' precision
+        and widened after.
+        """
+        if isinstance(self.head, QuantisedLinear):
+            return self.head.logits(hidden_MD, exact=exact)
+        assert isinstance(self.head, nn.Linear)
+        weight, bias = self.head.weight, self.head.bias
+        if not exact:
+            return F.linear(hidden_MD, weight, bias).float()
+        rows = hidden_MD.shape[0]
+        wide = F.pad(hidden_MD.float(), (0, 0, 0, max(0, EXACT_ROWS - rows)))
+        if weight.dtype == torch.float32:
+            return F.linear(wide, weight, bias)[:rows]
+        out = torch.empty(wide.shape[0], weight.shape[0], device=wide.device)
+        for start in range(0, weight.shape[0], HEAD_CHUNK):
+            part = slice(start, start + HEAD_CHUNK)
+            out[:, part] = F.linear(wide, weight[part].float(), None if bias is None else bias[part].float())
+        return out[:rows]

@@ -1,0 +1,120 @@
+"""From a folder or a GGUF file to a model that is ready to run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fairground.errors import DoesNotFit, UnknownModel, WeightsError
+from fairground.models.assemble import SHORT, Names, Precision, assemble, stored_precision
+from fairground.models.config import DecoderConfig
+from fairground.models.decoder import Decoder
+from fairground.models.families import family_of
+from fairground.models.gguf_file import GGUFFile
+from fairground.models.gguf_names import describe
+from fairground.models.weight_file import PickledFile, SafetensorsFile, ShardedFile, WeightFile
+
+BITS: dict[Precision, float] = {"float32": 32, "bfloat16": 16, "int8": 8.1, "int4": 5}
+ROOM_TO_WORK = 500_000_000  # bytes beside the weights: the largest tensor as it is read, activations, a short cache
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A decoder and where it came from; `precision` is like "int4 from bf16"."""
+
+    decoder: Decoder
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights that were found and checked, but not read yet."""
+
+    path: Path
+    config: DecoderConfig
+    names: Names
+    file: WeightFile
+
+    def load(self, precision: Precision, device: str = "cpu") -> Loaded:
+        """Reads the weights. Raises DoesNotFit before the first is read, and WeightsError for a bad one."""
+        check_memory(self.config, precision, self.path, device)
+        decoder = assemble(self.config, self.names, self.file, self.path, precision, device)
+        stored = stored_precision(self.file)
+        short = SHORT[precision]
+        return Loaded(decoder, short if stored == short else f"{short} from {stored}")
+
+
+def open_source(path: Path, *, allow_pickle: bool = False) -> Source:
+    """A model folder or a GGUF file, its config and headers checked. Raises a ModelError that says what is wrong."""
+    if path.is_file() and path.suffix == ".gguf":
+        gguf = GGUFFile(path)
+        config, names = describe(gguf)
+        return Source(path, config, names, gguf)
+    if not path.is_dir():
+        raise UnknownModel(f"There is no model folder or .gguf file at {path}; check the path.")
+    published = read_config(path)
+    family = family_of(published)
+    names = Names(family.weights, family.buffers, family.prefix)
+    return Source(path, family.decoder_config(published), names, _weights(path, allow_pickle))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json. Raises UnknownModel where there is none or it is not a table."""
+    path = folder / "config.json"
+    try:
+        published = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnknownModel(f"{folder} has no config.json, so it is not a model folder; check the path.") from None
+    except (OSError, ValueError, RecursionError):
+        raise UnknownModel(f"{path} is not readable JSON; fetch the model again.") from None
+    if not isinstance(published, dict):
+        raise UnknownModel(f"{path} is not a table of fields; fetch the model again.")
+    return published
+
+
+def _weights(folder: Path, allow_pickle: bool) -> WeightFile:
+    if (folder / "model.safetensors").is_file():
+        return SafetensorsFile(folder / "model.safetensors")
+    if (folder / "model.safetensors.index.json").is_file():
+        return ShardedFile(folder / "model.safetensors.index.json")
+    pickled = folder / "pytorch_model.bin"
+    if not pickled.is_file():
+        raise WeightsError(f"{folder} has a config but no weights (model.safetensors); fetch the model again.")
+    if not allow_pickle:
+        raise WeightsError(
+            f"{pickled} is a pickle, a format that can carry programs; if you trust where it came from, say "
+            "--allow-pickle, or fetch the model as safetensors."
+        )
+    return PickledFile(pickled)
+
+
+def memory_needed(config: DecoderConfig, precision: Precision) -> int:
+    """Bytes that the weights take as they run, estimated from the config alone."""
+    vocabulary = config.vocab_size * config.width * (1 if config.tied_head else 2)
+    vocabulary_bits = min(BITS[precision], 16) if precision in ("float32", "bfloat16") else 8.1
+    if precision == "float32":
+        vocabulary_bits = 32
+    return int(((config.parameter_count() - vocabulary) * BITS[precision] + vocabulary * vocabulary_bits) / 8)
+
+
+def check_memory(config: DecoderConfig, precision: Precision, path: Path, device: str = "cpu") -> None:
+    """Raises DoesNotFit where the machine has too little free memory for the model."""
+    if device != "cpu":
+        return
+    needed, free = memory_needed(config, precision) + ROOM_TO_WORK, psutil.virtual_memory().available
+    if needed <= free:
+        return
+    smaller = [p for p in ("bfloat16", "int8", "int4") if memory_needed(config, p) + ROOM_TO_WORK <= free]
+    advice = f"add #{smaller[0]} to its name" if smaller else "free some memory or choose a smaller model"
+    raise DoesNotFit(
+        f"{path.name} needs {needed / 1e9:.1f} GB of memory in {precision}, and {free / 1e9:.1f} GB are free; {advice}."
+    )
+
+
+def load_folder(path: Path, precision: Precision = "bfloat16", *, allow_pickle: bool = False) -> Loaded:
+    """A folder's or GGUF file's decoder alone, without a tokenizer."""
+    return open_source(path, allow_pickle=allow_pickle).load(precision)

