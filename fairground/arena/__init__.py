@@ -1,0 +1,1 @@
+"""Ratings from battles: pure functions of values, from votes to a leaderboard with intervals."""

