@@ -1,0 +1,141 @@
+"""Whether one model is better than another: paired tests and intervals, corrected for how many were made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from fairground.evaluation.intervals import LEVEL, RESAMPLES, Floats, bootstrap_means, expanded_tail
+
+ALPHA = 1 - LEVEL
+POWER = 0.8
+_Z = float(stats.norm.ppf(1 - ALPHA / 2))
+_Z_POWER = float(stats.norm.ppf(POWER))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """The difference a - b over `n` items that both were measured on, its 95% interval, and a two-sided p."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+    method: str
+
+
+def mid_p_mcnemar(only_a: int, only_b: int) -> float:
+    """McNemar's mid-p (Fagerland, Lydersen & Laake 2013, BMC Medical Research Methodology 13:91).
+
+    `only_a` and `only_b` count the items that only one of the two got right. The exact two-sided p less the probability
+    of what was observed: 2 P(X <= min) - P(X = min), X ~ Binomial(only_a + only_b, 1/2). Without any such item: 1.
+    """
+    if only_a == only_b == 0:
+        return 1.0
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    observed = float(stats.binom.pmf(fewer, n, 0.5))
+    if only_a == only_b:
+        return 1 - 0.5 * observed
+    return float(2 * stats.binom.cdf(fewer, n, 0.5)) - observed
+
+
+def tango_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """Tango's score interval for the difference of two paired proportions (Tango 1998, Stat. Med. 17:891-908).
+
+    It inverts McNemar's score test, so interval and test agree but for the mid-p's exactness, and in our simulation
+    it covered nearer to 95% than Newcombe's or Bonett and Price's, above all where two models seldom disagree.
+    """
+    observed = (only_a - only_b) / n
+
+    def statistic(delta: float) -> float:
+        # q: the maximum-likelihood probability of "only b" where the true difference is delta (Tango, eq. 10).
+        b = -only_a - only_b + (2 * n - only_a + only_b) * delta
+        c = -only_b * delta * (1 - delta)
+        q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+        variance = n * (2 * q + delta * (1 - delta))
+        surplus = only_a - only_b - n * delta
+        if surplus == 0:
+            return 0.0
+        return surplus / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, surplus)
+
+    def limit(end: float, z: float) -> float:
+        # The statistic falls in delta, from +inf at -1 to -inf at 1; where all was observed, the limit is that end.
+        if observed == end:
+            return end
+        return float(optimize.brentq(lambda delta: _bounded(statistic(delta) - z), observed, end, xtol=1e-12))
+
+    return limit(-1.0, _Z), limit(1.0, -_Z)
+
+
+def _bounded(x: float) -> float:
+    """brentq needs finite values; only the sign matters this far out."""
+    return max(-1e6, min(1e6, x))
+
+
+def compare_right_wrong(a: Floats, b: Floats) -> PairedTest:
+    """Mid-p McNemar with Tango's interval, for independent items that are right (1) or wrong (0)."""
+    only_a, only_b = int(np.sum((a == 1) & (b == 0))), int(np.sum((a == 0) & (b == 1)))
+    low, high = tango_interval(only_a, only_b, len(a))
+    p = mid_p_mcnemar(only_a, only_b)
+    return PairedTest((only_a - only_b) / len(a), low, high, p, len(a), "mid-p McNemar, Tango's interval")
+
+
+def compare_means(a: Floats, b: Floats, clusters: Sequence[str], *, resamples: int = RESAMPLES) -> PairedTest:
+    """A paired bootstrap of the difference of means, resampling clusters; p and interval agree.
+
+    p is the level at which the expanded percentile interval (see `intervals.expanded_tail`) just touches 0, so p < 0.05
+    exactly where the 95% interval leaves 0 out. It cannot be smaller than what `resamples` can show.
+    """
+    count = len(set(clusters))
+    if count < 2:
+        raise ValueError("a paired bootstrap needs at least two clusters")
+    means = bootstrap_means((a - b)[:, None], clusters, resamples)[:, 0]
+    tail = expanded_tail(count)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    beyond = (min(int(np.sum(means <= 0)), int(np.sum(means >= 0))) + 1) / (resamples + 1)
+    t = -float(stats.norm.ppf(min(beyond, 0.5))) * math.sqrt((count - 1) / count)
+    p = min(1.0, 2 * float(stats.t.sf(t, count - 1)))
+    return PairedTest(float(np.mean(a - b)), float(low), float(high), p, len(a), "paired cluster bootstrap")
+
+
+def compare_pair(a: Floats, b: Floats, clusters: Sequence[str], *, resamples: int = RESAMPLES) -> PairedTest:
+    """The test that fits the values: right or wrong on independent items, or means of anything else."""
+    right_wrong = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
+    if right_wrong and len(set(clusters)) == len(a):
+        return compare_right_wrong(a, b)
+    return compare_means(a, b, clusters, resamples=resamples)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values in the given order (Holm 1979, Scandinavian Journal of Statistics 6:65-70)."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def smallest_detectable_difference(discordance: float, n: int) -> float:
+    """The true difference of accuracies that McNemar's test on `n` items finds with 80% power (two-sided 5%).
+
+    Connor (1987, Biometrics 43:207-211): n = (z_alpha sqrt(psi) + z_beta sqrt(psi - d^2))^2 / d^2, solved for d, where
+    psi is `discordance`, the share of items that exactly one of the two models gets right. Since d cannot be larger
+    than psi, a smaller psi is raised to d itself (all disagreement on one side). At most 1. Not corrected for the
+    number of tests.
+    """
+    root_n = math.sqrt(n)
+
+    def shortfall(d: float, psi: float) -> float:
+        return _Z * math.sqrt(psi) + _Z_POWER * math.sqrt(max(psi - d * d, 0.0)) - root_n * d
+
+    if shortfall(discordance, discordance) <= 0 < discordance:
+        return float(optimize.brentq(shortfall, 0.0, discordance, args=(discordance,)))
+    if shortfall(1.0, 1.0) > 0:
+        return 1.0
+    return float(optimize.brentq(lambda d: shortfall(d, d), 1e-12, 1.0))

@@ -1,0 +1,92 @@
+"""Writing a run to a folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from fairground.errors import FairgroundError
+from fairground.evaluation.runner import Run
+
+LEADERBOARD = "leaderboard.json"
+SAMPLES = "samples.jsonl"
+
+
+def leaderboard_text(run: Run) -> str:
+    """The leaderboard as strict JSON (no NaN), indented."""
+    return json.dumps(run.leaderboard, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = None) -> list[Path]:
+    """Writes leaderboard.json, samples.jsonl and the given files (such as report.html) and returns their paths.
+
+    Everything is written and synced under temporary names first and then renamed, leaderboard.json last: each file is
+    whole whenever this is interrupted, and a new leaderboard.json says that the others are there too. Raises
+    FairgroundError where the folder cannot be written to, and ValueError for a name that is a path.
+    """
+    texts = {SAMPLES: "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in run.samples)}
+    texts.update(files or {})
+    texts[LEADERBOARD] = leaderboard_text(run)
+    for name in texts:
+        if name != Path(name).name:
+            raise ValueError(f"{name!r} must be a plain file name")
+    folder = Path(out_dir)
+    temporary: dict[Path, Path] = {}
+    existed = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            temporary[_write_temporary(folder, name, text)] = folder / name
+        for written, path in temporary.items():
+            os.replace(written, path)
+        _sync(folder)
+    except OSError as error:
+        raise FairgroundError(
+            f"The run cannot be written to {folder} ({error.strerror or error}); "
+            "make room there or choose another folder."
+        ) from error
+    finally:
+        for left in folder.glob(f".{os.getpid()}-*.tmp") if folder.is_dir() else ():
+            left.unlink(missing_ok=True)
+        if not existed and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return [folder / name for name in texts]
+
+
+def _write_temporary(folder: Path, name: str, text: str) -> Path:
+    # What a model wrote may hold half a surrogate pair; "\\udXXX" is how JSON spells that.
+    with tempfile.NamedTemporaryFile(
+        "w",
+        dir=folder,
+        prefix=f".{os.getpid()}-{name}-",
+        suffix=".tmp",
+        delete=False,
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="\n",
+    ) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        # As any new file, not 0600 as temporary ones.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(file.name, 0o666 & ~umask)
+    return Path(file.name)
+
+
+def _sync(folder: Path) -> None:
+    """Makes the renames last through a crash, where the system lets folders be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

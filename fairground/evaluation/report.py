@@ -1,0 +1,284 @@
+"""The report: one self-contained HTML page with the leaderboard, what may be concluded from it, and every answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from string import Template
+from typing import Any
+
+from fairground.evaluation import columns as c
+from fairground.evaluation.report_charts import charts
+from fairground.evaluation.report_samples import browser
+from fairground.evaluation.table import probe_sentence
+
+
+def html_report(
+    leaderboard: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], sentences: Sequence[str] = ()
+) -> str:
+    """The whole page as text, to be written as UTF-8: no network, no external font, light and dark, phone and desk.
+
+    `leaderboard` and `samples` are what `leaderboard.json` and the lines of `samples.jsonl` hold; any key may be
+    absent, and what was not measured is a dash with its reason, never 0. `sentences` say which differences are
+    significant. All text is escaped, and the page's policy lets no script run but its own, whatever a model wrote.
+    """
+    sections = [
+        ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
+        ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
+        ("charts", "Charts", '<div class="charts">' + "".join(charts(leaderboard)) + "</div>"),
+        ("baselines", "Baselines", _baselines(leaderboard)),
+        ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
+        ("methods", "How it was measured", _methods(leaderboard)),
+        ("reproduce", "How to reproduce it", _reproduce(leaderboard)),
+    ]
+    script = _file("report_script.js")
+    digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode()
+    suite = _run(leaderboard).get("suite") or {}
+    count = len(leaderboard.get("models") or [])
+    return Template(_file("report.html")).substitute(
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        title=_text(f"{count} model{'' if count == 1 else 's'} on the {suite.get('name', '?')} suite"),
+        style=_file("report_style.css"),
+        finding=_text(finding(leaderboard)),
+        about=_about(leaderboard),
+        contents="".join(f'<a href="#{name}">{title}</a> ' for name, title, _ in sections),
+        sections="\n".join(
+            f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{body}</section>'
+            for name, title, body in sections
+        ),
+        script=script,
+    )
+
+
+def finding(leaderboard: Mapping[str, Any]) -> str:
+    """What the run shows of accuracy, in one sentence that claims no more than the intervals and tests allow."""
+    measured = [(m, found) for m in c.ranked(leaderboard) if not c.is_floor(m) and (found := c.ACCURACY.of(m))]
+    if not measured:
+        return "No model's accuracy was measured in this run."
+    model, accuracy = measured[0]
+    guessing = f"{c.chance(leaderboard, 'accuracy'):.0%}"
+    if accuracy.low is not None and accuracy.low <= c.chance(leaderboard, "accuracy"):
+        said = f"No model is shown to do better than guessing ({guessing})"
+        return f"{said}; the most accurate, {c.name(model)}, has {c.ACCURACY.text(accuracy)}."
+    said = f"{c.name(model)} answers the most items right, {c.ACCURACY.text(accuracy)} where guessing gets {guessing}"
+    if model.get("model") in c.significantly_best(leaderboard, c.ACCURACY):
+        return f"{said}, significantly more than every other model."
+    equals = [c.printable(label) for label in c.not_told_apart(leaderboard, str(model.get("model")), "accuracy")]
+    if not equals:
+        return f"{said}."
+    others = c.listing(equals) if len(equals) <= 3 else f"{len(equals)} other models"
+    return f"{said}, but its lead over {others} is not significant."
+
+
+def _about(leaderboard: Mapping[str, Any]) -> str:
+    run = _run(leaderboard)
+    suite = run.get("suite") or {}
+    facts = [f"Suite {suite.get('name', '?')} {suite.get('version', '')}".strip()]
+    if items := suite.get("items"):
+        count = sum(items.values()) if isinstance(items, Mapping) else items
+        facts.append(f"{count} items" + (f", limited to {run['limit']} a task" if run.get("limit") else ""))
+    if suite.get("licence"):
+        facts.append(str(suite["licence"]))
+    if run.get("created"):
+        facts.append(str(run["created"])[:16].replace("T", " "))
+    if isinstance(seconds := run.get("seconds"), int | float):
+        facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds")
+    return _text(" · ".join(facts))
+
+
+def _leaderboard(leaderboard: Mapping[str, Any]) -> str:
+    models = c.ranked(leaderboard)
+    best = {column.metric: c.significantly_best(leaderboard, column) for column in c.COLUMNS}
+    heads = "".join(
+        f'<th scope="col" title="{_text(column.meaning)}">{column.title} <small>{column.unit}</small></th>'
+        for column in c.COLUMNS
+    )
+    facts = ("Memory <small>MB</small>", "Parameters", "Precision", "Shots")
+    heads += "".join(f'<th scope="col">{fact}</th>' for fact in facts)
+    rows = []
+    for i, model in enumerate(models):
+        kind = " · ".join(fact for key in ("family", "licence") if (fact := c.fact(model, key)) != c.DASH)
+        cells = [f'<th scope="row">{_label(c.name(model))}<small>{_text(kind)}</small></th>']
+        cells.extend(_number(column, model, i, best[column.metric]) for column in c.COLUMNS)
+        precision, _, origin = c.fact(model, "precision").partition(" from ")
+        beneath = f"<small>from {_text(origin)}</small>" if origin else ""
+        cells.append(f"<td>{c.memory(model)}</td><td>{c.parameters(model)}</td><td>{_text(precision)}{beneath}</td>")
+        cells.append(f"<td>{_text(c.fact(model, 'shots'))}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    marked = "No number is significantly better than every other in its column, so none is marked."
+    if any(best.values()):
+        marked = "Bold and green: significantly better than every other number in its column."
+    accuracy, coherence = (c.chance(leaderboard, metric) for metric in ("accuracy", "coherence"))
+    return (
+        '<div class="scroll" role="group" tabindex="0" aria-labelledby="leaderboard-title">'
+        '<table class="leaderboard" aria-describedby="leaderboard-about">'
+        f'<thead><tr><th scope="col">Model</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f'<p class="about" id="leaderboard-about">Beneath each number: its 95% interval. {marked} '
+        f"Chance: accuracy {accuracy:.0%}, coherence {coherence:.0%}. {c.DASH}: not measured, see the notes.</p>"
+        f"{_notes(models)}"
+    )
+
+
+def _notes(models: Sequence[Mapping[str, Any]]) -> str:
+    remarks = ""
+    for i, model in enumerate(models):
+        said = c.notes(model)
+        if said:
+            remarks += f'<li id="note-{i}"><b>{_text(c.name(model))}</b>: {"<br>".join(map(_text, said))}</li>'
+    return f'<h3>Notes</h3><ul class="notes">{remarks}</ul>' if remarks else ""
+
+
+def _number(column: c.Column, model: Mapping[str, Any], i: int, best: frozenset[str]) -> str:
+    found = column.of(model)
+    if found is None:
+        return f'<td><a href="#note-{i}" aria-label="{column.title} not measured: see the note">{c.DASH}</a></td>'
+    mark = ' class="best"' if model.get("model") in best else ""
+    return f"<td{mark}>{column.number(found.value)}<small>{column.interval(found)}</small></td>"
+
+
+def _differences(leaderboard: Mapping[str, Any], sentences: Sequence[str]) -> str:
+    comparisons = leaderboard.get("comparisons") or []
+    lines = [str(sentence) for sentence in sentences]
+    smallest = (_run(leaderboard).get("smallest_detectable_difference") or {}).get("accuracy")
+    if not lines and isinstance(smallest, int | float):
+        lines = [
+            f"The smallest difference in accuracy that this run could have detected is {100 * smallest:.1f} points."
+        ]
+    if lines:
+        body = '<ul class="sentences">' + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
+    else:
+        body = "<p>Nothing was compared in this run.</p>"
+    body += "<p>A difference that is not significant may still be real: this run was too small to tell.</p>"
+    if not comparisons:
+        return body
+    columns = {column.metric: column for column in c.COLUMNS}
+    rows = "".join(_comparison(comparison, columns) for comparison in comparisons)
+    heads = ("Measure", "Model", "against", "Difference", "p (Holm)", "n", "Significant")
+    return (
+        f"{body}<details><summary>All {len(comparisons)} comparisons</summary>"
+        '<div class="scroll" role="group" tabindex="0" aria-label="All comparisons"><table><thead><tr>'
+        + "".join(f'<th scope="col">{head}</th>' for head in heads)
+        + f"</tr></thead><tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def _comparison(comparison: Mapping[str, Any], columns: Mapping[str, c.Column]) -> str:
+    metric = str(comparison.get("metric", "?"))
+    column = columns.get(metric, c.Column(metric, c.words(metric), ""))
+    entry = {"value": comparison.get("difference"), **{key: comparison.get(key) for key in ("low", "high")}}
+    found = c.estimate(entry)
+    difference = c.DASH
+    if found is not None:
+        unit = "points" if column.unit == "%" else column.unit
+        interval = column.interval(found)
+        difference = f"{'+' if found.value > 0 else ''}{column.number(found.value)} {unit} [{interval}]"
+    p = comparison.get("p")
+    chance = c.DASH if not isinstance(p, int | float) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    cells = (comparison.get("a"), comparison.get("b"), difference, chance, comparison.get("n", c.DASH))
+    return (
+        f'<tr><th scope="row">{_text(column.title)}</th>{"".join(f"<td>{_text(str(cell))}</td>" for cell in cells)}'
+        f"<td>{'<b>yes</b>' if comparison.get('significant') else 'no'}</td></tr>"
+    )
+
+
+def _baselines(leaderboard: Mapping[str, Any]) -> str:
+    baselines = _run(leaderboard).get("baselines") or {}
+    entries = [("Always the longest choice", baselines.get("longest_choice"))]
+    entries += [(f"{label}, shown the choices only", e) for label, e in (baselines.get("choices_only") or {}).items()]
+    rows = "".join(
+        f'<tr><th scope="row">{_text(label)}</th><td>{c.ACCURACY.number(found.value)}'
+        f"<small>{c.ACCURACY.interval(found)}</small></td><td>{c.DASH if found.n is None else found.n}</td></tr>"
+        for label, entry in entries
+        if (found := c.estimate(entry)) is not None
+    )
+    if not rows:
+        return "<p>No baseline was measured in this run.</p>"
+    return (
+        f"<p>What can be had without reading the question. A baseline above chance "
+        f"({c.chance(leaderboard, 'accuracy'):.0%}) would mean that the items give their answers away.</p>"
+        '<div class="scroll" role="group" tabindex="0" aria-labelledby="baselines-title"><table><thead><tr>'
+        '<th scope="col">Baseline</th><th scope="col">Accuracy <small>%</small></th><th scope="col">Items</th></tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _methods(leaderboard: Mapping[str, Any]) -> str:
+    run = _run(leaderboard)
+    scorer, probe = run.get("scorer"), run.get("probe")
+    relevance = (
+        "Relevance: how much likelier an answer is after its question than without it, log p(answer | prompt) − "
+        "log p(answer), in nats per token of the answer"
+    )
+    if scorer:
+        precision = c.fact(scorer, "precision")
+        relevance += f"; judged for every model by the same scorer, {c.fact(scorer, 'model')}"
+        relevance += "" if precision == c.DASH else f" ({precision})"
+    methods = [
+        "Accuracy: the model is given the question and each choice in turn; the choice to which it gives the highest "
+        "log-likelihood is its answer. Normalised accuracy divides by the choice's length in characters first. Both "
+        "are defined as in lm-evaluation-harness (acc, acc_norm).",
+        "Coherence, as a reader: the share of passages to which the model gives a higher log-likelihood than to the "
+        "same sentences in another order, all shuffled or two neighbours swapped (Barzilay and Lapata, 2008).",
+        f"{relevance}. It can be negative.",
+        "Repetition: the share of runs of four words in an answer that had stood in it before (Welleck et al., 2020).",
+        "Relations: accuracy on items whose rule only shows in examples; shots are the examples in the prompt, never "
+        "taken from the items asked.",
+        "Time to first token: from the request's acceptance to its first token. Speed: 1 / time per output token, "
+        "(end − first) / (n − 1), of one stream. " + (probe_sentence(probe) if probe else ""),
+        "Intervals are 95%, by item, clustered where items share a passage. Comparisons are paired: the same items for "
+        "both models, mid-p McNemar for right or wrong and a paired bootstrap otherwise, with Holm's correction.",
+        "A domain has fewer items than the whole, so its numbers are less certain than the overall accuracy.",
+        *(f"{c.words(str(key)).capitalize()}: {value}." for key, value in (run.get("methods") or {}).items()),
+    ]
+    return "<ul>" + "".join(f"<li>{_text(method)}</li>" for method in methods) + "</ul>"
+
+
+def _reproduce(leaderboard: Mapping[str, Any]) -> str:
+    run = _run(leaderboard)
+    environment = run.get("environment") or {}
+    suite = run.get("suite") or {}
+    command = run.get("command") or environment.get("command")
+    if not command:
+        words = ["fairground", "rank", *(str(model.get("model")) for model in leaderboard.get("models") or [])]
+        words += ["--suite", str(suite["name"])] if suite.get("name") else []
+        words += ["--limit", str(run["limit"])] if run.get("limit") else []
+        command = shlex.join(words)
+    command = shlex.join(str(word) for word in command) if isinstance(command, list | tuple) else str(command)
+    facts = {"run": run.get("id"), **{f"suite {key}": suite.get(key) for key in ("name", "version", "hash", "licence")}}
+    facts |= dict(_flat({key: value for key, value in environment.items() if key != "command"}))
+    rows = "".join(
+        f"<div><dt>{_text(c.words(key))}</dt><dd>{_text(str(value))}</dd></div>"
+        for key, value in facts.items()
+        if value is not None
+    )
+    return f"<pre><code>{_text(command)}</code></pre><dl>{rows}</dl>"
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key} ")
+        else:
+            yield f"{before}{key}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _run(leaderboard: Mapping[str, Any]) -> Mapping[str, Any]:
+    return leaderboard.get("run") or {}
+
+
+def _label(label: str) -> str:
+    """A model's label that may break where its parts join, rather than anywhere."""
+    return "<wbr>".join(_text(part) for part in re.split("(?<=[,#@/])", label))
+
+
+def _text(text: str) -> str:
+    return html.escape(c.printable(text))
+
+
+def _file(name: str) -> str:
+    return resources.files("fairground.evaluation").joinpath(name).read_text(encoding="utf-8")

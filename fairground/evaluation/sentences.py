@@ -1,0 +1,38 @@
+"""What may be concluded from a leaderboard, in plain English."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def sentences(leaderboard: Mapping[str, Any]) -> list[str]:
+    """A line for each significant difference, one saying that there is no other, and the smallest detectable one."""
+    comparisons = leaderboard["comparisons"]
+    significant = [entry for entry in comparisons if entry["significant"]]
+    lines = [_better(entry) for entry in significant]
+    if comparisons and not significant:
+        lines.append("No difference between these models is significant.")
+    elif len(significant) < len(comparisons):
+        lines.append("No other difference is significant.")
+    smallest = leaderboard["run"]["smallest_detectable_difference"]["accuracy"]
+    if smallest is not None:
+        lines.append(
+            f"The smallest difference in accuracy that this suite could have detected is {100 * smallest:.1f} points "
+            "(80% power, two-sided 5%, one test)."
+        )
+    return lines
+
+
+def _better(entry: Mapping[str, Any]) -> str:
+    better, worse = entry["a"], entry["b"]
+    difference, low, high = entry["difference"], entry["low"], entry["high"]
+    if difference < 0:
+        better, worse = worse, better
+        difference, low, high = -difference, -high, -low
+    if entry["metric"] == "relevance":
+        size = f"{difference:.2f} nats per token (95% {low:.2f} to {high:.2f})"
+    else:
+        size = f"{100 * difference:.1f} points (95% {100 * low:.1f} to {100 * high:.1f})"
+    p = "p < 0.001" if entry["p"] < 0.001 else f"p = {entry['p']:.3f}"
+    return f"{better} is better than {worse} in {entry['metric']} by {size}, {p}."

@@ -1,0 +1,154 @@
+"""How items are asked and judged, against tables worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fairground.evaluation import load_suite, metrics, tasks
+from fairground.evaluation.baseline import UniformGuesser
+from fairground.evaluation.items import ChoiceItem, Passage
+from fairground.evaluation.measure import score_task
+from fairground.evaluation.suite import MultipleChoice, OrderDiscrimination
+from fairground.types import Score
+
+SHOT = ChoiceItem("s", "d", "", "s", {"question": "One and one?"}, ("3", "2"), 1)
+ITEM = ChoiceItem("i", "d", "", "i", {"question": "Who barks?"}, ("Cats", "A dog", "No"), 1)
+TASK = MultipleChoice("quiz", "Question: {question}\nAnswer:", (ITEM,), (SHOT,), "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "choices", "acc", "acc_norm"),
+    [
+        # By hand: -6/4 = -1.5, -7/5 = -1.4, -5/2 = -2.5, so the longest wins once lengths count.
+        ([-6.0, -7.0, -5.0], ["Cats", "A dog", "No"], 2, 1),
+        # Equal scores: the first, as numpy's argmax.
+        ([-3.0, -3.0, -9.0], ["ab", "cd", "ef"], 0, 0),
+        ([-4.0, -2.0], ["abcd", "ab"], 1, 0),
+        # Characters, not bytes: two characters are two, whatever UTF-8 makes of them.
+        ([-4.0, -4.2], ["äö", "abc"], 0, 1),
+    ],
+)
+def test_acc_and_acc_norm(logprobs: list[float], choices: list[str], acc: int, acc_norm: int) -> None:
+    assert metrics.chosen(logprobs) == acc
+    assert metrics.chosen_norm(logprobs, choices) == acc_norm
+
+
+def test_the_harness_itself_agrees() -> None:
+    """The two lines of lm_eval 0.4.13, `ConfigurableTask.process_results`, as they stand there."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        choices = ["x" * n for n in rng.integers(1, 30, 4)]
+        lls = tuple(float(x) for x in -rng.gamma(5, 3, 4))
+        completion_len = np.array([float(len(i)) for i in choices])
+        assert metrics.chosen(lls) == np.argmax(lls)
+        assert metrics.chosen_norm(lls, choices) == np.argmax(lls / completion_len)
+
+
+def test_a_question_is_asked_after_whole_solved_examples() -> None:
+    asked = tasks.multiple_choice(TASK, TASK.items, 1).ask(ITEM)
+    assert {request.context for request in asked} == {
+        "Question: One and one?\nAnswer: 2\n\nQuestion: Who barks?\nAnswer:"
+    }
+    assert [request.continuation for request in asked] == [" Cats", " A dog", " No"]
+    assert tasks.multiple_choice(TASK, TASK.items, 0).ask(ITEM)[0].context == "Question: Who barks?\nAnswer:"
+
+
+def test_choices_only_never_shows_the_question() -> None:
+    bare = tasks.choices_only([(TASK, TASK.items)])
+    assert {request.context for request in bare.ask(ITEM)} == {"Answer:"}
+    outcome = bare.judge(ITEM, [Score(-1, False, 1), Score(-0.5, False, 1), Score(-2, False, 1)])
+    assert outcome.measures == {"accuracy": 1.0, "accuracy_norm": 1.0}
+
+
+def test_relations_are_shown_by_examples_of_the_same_relation() -> None:
+    relations = next(task for task in load_suite("house").of(MultipleChoice) if task.name == "relations")
+    task = tasks.multiple_choice(relations, relations.items, 5)
+    for item in relations.items:
+        *examples, asked = task.ask(item)[0].context.split("\n\n")
+        own = [shot for shot in relations.shots if shot.group == item.group][:5]
+        assert examples == [f"Input: {s.fields['input']}\nOutput: {s.choices[s.gold]}" for s in own]
+        assert asked == f"Input: {item.fields['input']}\nOutput:"
+
+
+def test_reading_shows_its_passage() -> None:
+    reading = next(task for task in load_suite("house").of(MultipleChoice) if task.name == "reading")
+    item = reading.items[0]
+    context = tasks.multiple_choice(reading, reading.items, 0).ask(item)[0].context
+    assert context == f"{item.fields['passage']}\n\nQuestion: {item.fields['question']}\nAnswer:"
+
+
+def test_passages_are_reordered_by_their_id_and_never_left_as_they_are() -> None:
+    for task in load_suite("house").of(OrderDiscrimination):
+        for passage in task.items:
+            for reorder in (tasks.shuffled, tasks.neighbours_swapped):
+                order = reorder(passage)
+                assert order == reorder(passage) != passage.sentences
+                assert sorted(order) == sorted(passage.sentences)
+            swapped = [a != b for a, b in zip(passage.sentences, tasks.neighbours_swapped(passage), strict=True)]
+            first = swapped.index(True)
+            assert swapped == [first <= i <= first + 1 for i in range(len(swapped))]
+
+
+@pytest.mark.parametrize(("original", "other", "coherence"), [(-5.0, -6.0, 1.0), (-6.0, -5.0, 0.0), (-5.0, -5.0, 0.5)])
+def test_the_original_order_should_be_likelier(original: float, other: float, coherence: float) -> None:
+    passage = Passage("p", "d", ("A.", "B.", "C."))
+    task = tasks.order_discrimination(OrderDiscrimination("o", "random", (passage,)), [passage])
+    first, second = task.ask(passage)
+    assert (first.context, first.continuation) == ("", "A. B. C.")
+    assert second.continuation != first.continuation
+    assert task.judge(passage, [Score(original, False, 3), Score(other, False, 3)]).measures == {"coherence": coherence}
+
+
+def test_longest_choice_shares_its_guess_among_equals() -> None:
+    assert metrics.longest_choice(["aa", "b"], 0) == 1
+    assert metrics.longest_choice(["aa", "b"], 1) == 0
+    assert metrics.longest_choice(["aa", "bb", "c", "dd"], 3) == pytest.approx(1 / 3)
+
+
+def test_repetition_and_relevance_by_hand() -> None:
+    assert metrics.repetition("a b c") == 0
+    assert metrics.repetition("a b c d e") == 0
+    # 5 4-grams, of which abcd stands twice: 4 distinct.
+    assert metrics.repetition("a b c d a b c d") == pytest.approx(1 / 5)
+    assert metrics.repetition("no " * 23) == pytest.approx(1 - 1 / 20)
+    assert metrics.relevance(Score(-10, False, 4), Score(-18, False, 4)) == 2
+    assert metrics.relevance(Score(0, True, 0), Score(0, True, 0)) == 0
+
+
+def test_one_call_a_task_and_each_text_once() -> None:
+    class Counting(UniformGuesser):
+        calls: list[int]
+
+        def score(self, requests):  # type: ignore[no-untyped-def]
+            self.calls.append(len(requests))
+            return super().score(requests)
+
+    model = Counting()
+    model.calls = []
+    known: dict = {}
+    easy, hard = load_suite("house").of(OrderDiscrimination)
+    for task in (easy, hard):
+        score_task(model, tasks.order_discrimination(task, task.items), known, lambda n: None)
+    swapped_as_shuffled = sum(tasks.shuffled(p) == tasks.neighbours_swapped(p) for p in easy.items)
+    assert model.calls == [2 * len(easy.items), len(hard.items) - swapped_as_shuffled]
+
+
+def test_uniform_guesser_is_at_chance_and_repeatable() -> None:
+    items = [item for task in load_suite("house").of(MultipleChoice) for item in task.items]
+    right = total = 0
+    for seed in range(40):
+        task = tasks.choices_only([(TASK, items)])
+        outcomes = score_task(UniformGuesser(seed), task, {}, lambda n: None).outcomes
+        right += sum(outcome.measures["accuracy"] for outcome in outcomes)
+        total += len(outcomes)
+    # Four standard errors.
+    assert right / total == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / total))
+    requests = task.ask(items[0])
+    assert UniformGuesser(1).score(requests) == UniformGuesser(1).score(requests[:1]) + UniformGuesser(1).score(
+        requests[1:]
+    )
+    assert UniformGuesser(1).score(requests) != UniformGuesser(2).score(requests)
