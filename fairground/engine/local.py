@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from fairground.engine.blocks import BlockPool
+from fairground.engine.compute import compute
 from fairground.engine.loop import LocalStream, Loop
 from fairground.engine.scoring import score
 from fairground.errors import RequestError, UnknownModel
+from fairground.kernels.packed_linear import pack, packs_here
 from fairground.models.assemble import Precision, memory_bytes
 from fairground.models.chat_template import ChatTemplate
 from fairground.models.gguf_file import GGUFFile
@@ -39,10 +40,9 @@ class LocalGenerator:
         tokens = tokenizer.special_tokens
         self.template = ChatTemplate(tokenizer.chat_template, special_tokens=tokens)
         self._context = decoder.config.context_length
-        self._turn = threading.Lock()
-        self._pool = BlockPool(decoder.config, decoder.dtype, str(decoder.device))
+        self._pool = compute(BlockPool, decoder.config, decoder.dtype, str(decoder.device))
         exact = deterministic or decoder.dtype == torch.float32
-        self._loop = Loop(decoder, tokenizer, self._pool, self._turn, exact=exact)
+        self._loop = Loop(decoder, tokenizer, self._pool, exact=exact)
         self.info = ModelInfo(
             name=name,
             family=decoder.config.family,
@@ -61,15 +61,15 @@ class LocalGenerator:
         if isinstance(prompt, str):
             tokens = self.tokenizer.encode(prompt)
         elif isinstance(prompt[0], int):
-            tokens = [int(token) for token in prompt]  # type: ignore[arg-type]
+            tokens = [int(token) for token in prompt]
         else:
-            text = self.template.render(prompt)  # type: ignore[arg-type]
+            text = self.template.render(prompt)
             tokens = self.tokenizer.encode(text, special=self.template.fallback)
         self._check(tokens)
         if len(tokens) >= self._context:
             raise RequestError(
-                f"The prompt is {len(tokens)} tokens long, but {self.info.name} sees {self._context} in all, its answer "
-                "included; shorten the prompt."
+                f"The prompt is {len(tokens)} tokens long, but {self.info.name} sees {self._context} in all, its "
+                "answer included; shorten the prompt."
             )
         return tokens
 
@@ -80,8 +80,8 @@ class LocalGenerator:
         bad = next((token for token in tokens if not 0 <= token < rows), None)
         if bad is not None:
             raise RequestError(
-                f"The token id {bad} is outside the embedding of {self.info.name}, which has {rows} rows; tokenizer and "
-                "weights are not of the same model."
+                f"The token id {bad} is outside the embedding of {self.info.name}, which has {rows} rows; tokenizer "
+                "and weights are not of the same model."
             )
 
     def submit(self, request: Request) -> LocalStream:
@@ -94,8 +94,8 @@ class LocalGenerator:
         """Log-likelihoods as lm-evaluation-harness defines them (`loglikelihood` of its `hf` model).
 
         Context and continuation are tokenized together and split after the context's own tokens; spaces that end the
-        context belong to the continuation; an empty context is the model's first token (bos, else eos). What is too long
-        for the model loses tokens at the left, and the score says how many. Raises RequestError for an empty
+        context belong to the continuation; an empty context is the model's first token (bos, else eos). What is too
+        long for the model loses tokens at the left, and the score says how many. Raises RequestError for an empty
         continuation.
         """
         pairs, lost = [], []
@@ -104,13 +104,12 @@ class LocalGenerator:
             over = max(0, len(context) + len(continuation) - 1 - self._context)
             if over >= len(context):
                 raise RequestError(
-                    f"The continuation of request {number + 1} is {len(continuation)} tokens long, but {self.info.name} "
-                    f"sees {self._context} in all; shorten it."
+                    f"The continuation of request {number + 1} is {len(continuation)} tokens long, but "
+                    f"{self.info.name} sees {self._context} in all; shorten it."
                 )
             pairs.append((context[over:], continuation))
             lost.append(over)
-        with self._turn:
-            scores = score(self.decoder, self._pool, pairs)
+        scores = score(self.decoder, self._pool, pairs)
         return [Score(s.logprob, s.greedy, s.tokens, over) for s, over in zip(scores, lost, strict=True)]
 
     def _pair(self, request: ScoreRequest, number: int) -> tuple[list[int], list[int]]:
@@ -166,9 +165,11 @@ def open_model(
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise UnknownModel(f"There is no device {device!r} on this machine; leave --device out to run on the CPU.")
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    compute(torch.set_num_threads, threads or os.cpu_count() or 1)
     source = open_source(path, allow_pickle=allow_pickle)
     gguf = isinstance(source.file, GGUFFile)
     tokenizer = Tokenizer.from_gguf(source.file.metadata) if gguf else Tokenizer.from_folder(path)  # type: ignore[attr-defined]
-    loaded = source.load(precision, device)
+    loaded = compute(source.load, precision, device)
+    if device == "cpu" and precision == "bfloat16" and packs_here():
+        compute(pack, loaded.decoder.blocks)
     return LocalGenerator(name or path.stem, loaded, tokenizer, licence=licence, deterministic=deterministic)

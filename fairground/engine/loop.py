@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from fairground.engine.blocks import BlockPool, blocks_for
+from fairground.engine.compute import compute
 from fairground.engine.sampler import Sampler
 from fairground.errors import FairgroundError
 from fairground.models.decoder import Decoder
@@ -121,12 +122,10 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class Loop:
-    """Runs requests until closed. `turn` is held during a forward pass, so scoring and generating take turns."""
+    """Runs requests until closed; every pass is a job of the compute thread."""
 
-    def __init__(
-        self, decoder: Decoder, tokenizer: Tokenizer, pool: BlockPool, turn: threading.Lock, *, exact: bool
-    ) -> None:
-        self._decoder, self._tokenizer, self._pool, self._turn, self._exact = decoder, tokenizer, pool, turn, exact
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, pool: BlockPool, *, exact: bool) -> None:
+        self._decoder, self._tokenizer, self._pool, self._exact = decoder, tokenizer, pool, exact
         self._waiting: queue.SimpleQueue[LocalStream | None] = queue.SimpleQueue()
         self._running: list[_Running] = []
         self._thread: threading.Thread | None = None
@@ -153,21 +152,24 @@ class Loop:
 
     def _work(self) -> None:
         open_ = True
-        with torch.inference_mode():
-            while open_ or self._running:
-                open_ = self._admit() and open_
-                try:
-                    with self._turn:
-                        self._step()
-                except Exception as error:
-                    for running in self._running:
-                        self._pool.release(running.table)
-                        running.stream.put(error)
-                    self._running.clear()
+        while open_ or self._running:
+            open_ = self._admit() and open_
+            self._guarded(self._step, list(self._running))
         while not self._waiting.empty():
             late = self._waiting.get()
             if late is not None:
                 late.put(FairgroundError("The model was closed before the request was run."))
+
+    def _guarded(self, job: Callable[[list[_Running]], None], batch: list[_Running]) -> None:
+        """Runs a job; if it raises, its requests end with that error, and the loop goes on."""
+        try:
+            compute(job, batch)
+        except Exception as error:
+            for running in batch:
+                if running in self._running:
+                    self._running.remove(running)
+                    compute(self._pool.release, running.table)
+                    running.stream.put(error)
 
     def _admit(self) -> bool:
         """Takes waiting requests in, blocking where nothing else is to do, and runs their prompts. False: closed."""
@@ -187,14 +189,7 @@ class Loop:
             tokens += len(stream.prompt)
         if new:
             self._running += new
-            try:
-                with self._turn:
-                    self._prefill(new)
-            except Exception as error:
-                for running in new:
-                    self._running.remove(running)
-                    self._pool.release(running.table)
-                    running.stream.put(error)
+            self._guarded(self._prefill, new)
         return True
 
     def _begin(self, stream: LocalStream) -> _Running:
@@ -206,18 +201,20 @@ class Loop:
             stream,
             Sampler(sampling, known, stream.prompt, banned),
             TextOut(self._tokenizer, sampling.stop, () if is_chat(stream.request) else stream.prompt[-CONTEXT:]),
-            self._pool.take(blocks_for(len(stream.prompt))),
+            [],
             min(sampling.max_tokens, room),
         )
 
-    def _prefill(self, new: Sequence[_Running]) -> None:
+    def _prefill(self, new: list[_Running]) -> None:
+        for running in new:
+            running.table = self._pool.take(blocks_for(len(running.stream.prompt)))
         packed = Packed.of([len(running.stream.prompt) for running in new])
         tokens = torch.tensor([token for running in new for token in running.stream.prompt])
         hidden = self._forward(tokens, packed, new)
         self._advance(new, self._logits(hidden[[stop - 1 for stop in packed.starts[1:]]]))
 
-    def _step(self) -> None:
-        for running in list(self._running):
+    def _step(self, batch: list[_Running]) -> None:
+        for running in batch:
             if running.stream.cancelled.is_set():
                 self._finish(running, "cancelled")
         batch = list(self._running)

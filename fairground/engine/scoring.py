@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 import torch
 
 from fairground.engine.blocks import BlockPool, blocks_for
+from fairground.engine.compute import compute
 from fairground.models.decoder import Decoder
 from fairground.models.packed import BLOCK, Packed
 from fairground.types import Score
 
-PASS_TOKENS = 2048  # new tokens of one forward pass
+PASS_TOKENS = 4096  # new tokens of one forward pass
 LOGITS = 1 << 25  # logits held at a time
 
 
@@ -73,15 +74,13 @@ def tree(sequences: Sequence[Sequence[int]]) -> tuple[list[Node], list[Node]]:
     return roots, ends
 
 
-@torch.inference_mode()
 def score(decoder: Decoder, pool: BlockPool, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
     """Scores of (context, continuation) token pairs, each of at least one token, in their order.
 
-    The last token of a continuation is only a target, so it is not run. All or nothing: a pass that raises leaves the
-    pool as it was.
+    The last token of a continuation is only a target, so it is not run. Other requests may take turns between the
+    passes. A pass that raises leaves the pool as it was.
     """
-    inputs = [(*context, *continuation)[:-1] for context, continuation in requests]
-    roots, ends = tree(inputs)
+    roots, ends = tree([(*context, *continuation)[:-1] for context, continuation in requests])
     for number, ((context, continuation), node) in enumerate(zip(requests, ends, strict=True)):
         walk: Node | None = node
         for position in range(len(context) + len(continuation) - 2, len(context) - 2, -1):
@@ -89,27 +88,46 @@ def score(decoder: Decoder, pool: BlockPool, requests: Sequence[tuple[Sequence[i
                 walk = walk.parent
             assert walk is not None
             walk.asked.append((position, continuation[position + 1 - len(context)], number))
-    totals = [[0.0] * len(continuation) for _, continuation in requests]
-    greedy = [True] * len(requests)
+    answers = _Answers(requests)
     held: list[Node] = []
     ready = roots[::-1]
     try:
         while ready:
-            batch, tokens = [ready.pop()], 0
-            tokens = len(batch[0].tokens)
-            while ready and tokens + len(ready[-1].tokens) <= PASS_TOKENS:
-                batch.append(ready.pop())
-                tokens += len(batch[-1].tokens)
-            held.extend(batch)
-            _run(decoder, pool, batch, requests, totals, greedy)
-            for node in batch:
-                ready.extend(reversed(node.children))
-                node.waiting = len(node.children)
-                _let_go(pool, node, held)
+            compute(_pass, decoder, pool, ready, held, answers)
     finally:
-        for node in held:
-            pool.release(node.table)
-    return [Score(sum(logprobs), flag, len(logprobs)) for logprobs, flag in zip(totals, greedy, strict=True)]
+        compute(pool.release, [block for node in held for block in node.table])
+    return answers.scores()
+
+
+class _Answers:
+    """What the passes have found so far."""
+
+    def __init__(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+        self._contexts = [len(context) for context, _ in requests]
+        self._logprobs = [[0.0] * len(continuation) for _, continuation in requests]
+        self._greedy = [True] * len(requests)
+
+    def add(self, request: int, position: int, logprob: float, greedy: bool) -> None:
+        self._logprobs[request][position + 1 - self._contexts[request]] = logprob
+        self._greedy[request] &= greedy
+
+    def scores(self) -> list[Score]:
+        return [Score(sum(each), flag, len(each)) for each, flag in zip(self._logprobs, self._greedy, strict=True)]
+
+
+def _pass(decoder: Decoder, pool: BlockPool, ready: list[Node], held: list[Node], answers: _Answers) -> None:
+    """Runs as many ready nodes as one forward pass takes, and makes their children ready."""
+    batch = [ready.pop()]
+    tokens = len(batch[0].tokens)
+    while ready and tokens + len(ready[-1].tokens) <= PASS_TOKENS:
+        batch.append(ready.pop())
+        tokens += len(batch[-1].tokens)
+    held.extend(batch)
+    _run(decoder, pool, batch, answers)
+    for node in batch:
+        ready.extend(reversed(node.children))
+        node.waiting = len(node.children)
+        _let_go(pool, node, held)
 
 
 def _let_go(pool: BlockPool, node: Node, held: list[Node]) -> None:
@@ -124,14 +142,7 @@ def _let_go(pool: BlockPool, node: Node, held: list[Node]) -> None:
             walk.waiting -= 1
 
 
-def _run(
-    decoder: Decoder,
-    pool: BlockPool,
-    batch: Sequence[Node],
-    requests: Sequence[tuple[Sequence[int], Sequence[int]]],
-    totals: list[list[float]],
-    greedy: list[bool],
-) -> None:
+def _run(decoder: Decoder, pool: BlockPool, batch: Sequence[Node], answers: _Answers) -> None:
     """One forward pass over the nodes' own tokens; adds what they answer."""
     sources, targets = [], []
     for node in batch:
@@ -144,23 +155,20 @@ def _run(
             sources.append(prefix[whole])
             targets.append(fresh[0])
     pool.copy(sources, targets)
-    device = decoder.device
     packed = Packed.of([len(node.tokens) for node in batch], [node.start for node in batch])
-    tokens = torch.tensor([token for node in batch for token in node.tokens], device=device)
+    tokens = torch.tensor([token for node in batch for token in node.tokens], device=decoder.device)
     hidden = decoder(tokens, packed, pool.view([node.table for node in batch]), exact=True)
     asked: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for node, start in zip(batch, packed.starts, strict=False):
         for position, token, request in node.asked:
-            place = position + 1 - len(requests[request][0])
-            asked[start + position - node.start].append((token, request, place))
+            asked[start + position - node.start].append((position, token, request))
     rows = sorted(asked)
     step = max(1, LOGITS // decoder.config.vocab_size)
     for at in range(0, len(rows), step):
         part = rows[at : at + step]
         logits = decoder.logits(hidden[part], exact=True)
         best = logits.argmax(-1).tolist()
-        wanted = [(i, token, request, place) for i, row in enumerate(part) for token, request, place in asked[row]]
-        logprobs = logits.log_softmax(-1)[[w[0] for w in wanted], [w[1] for w in wanted]].tolist()
-        for (i, token, request, place), logprob in zip(wanted, logprobs, strict=True):
-            totals[request][place] = logprob
-            greedy[request] &= best[i] == token
+        wanted = [(i, *one) for i, row in enumerate(part) for one in asked[row]]
+        logprobs = logits.log_softmax(-1)[[w[0] for w in wanted], [w[2] for w in wanted]].tolist()
+        for (i, position, token, request), logprob in zip(wanted, logprobs, strict=True):
+            answers.add(request, position, logprob, best[i] == token)

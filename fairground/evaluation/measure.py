@@ -87,11 +87,11 @@ def score_task(
     asked = {item.id: task.ask(item) for item in task.items}
     refused: dict[str, str] = {}
     try:
-        _score(generator, [request for requests in asked.values() for request in requests], known)
+        score_all(generator, [request for requests in asked.values() for request in requests], known)
     except RequestError:
         for id_, requests in asked.items():
             try:
-                _score(generator, requests, known)
+                score_all(generator, requests, known)
             except RequestError as error:
                 refused[id_] = str(error)
             except FairgroundError as error:
@@ -117,8 +117,8 @@ def _none(task: ScoredTask[Any], reason: str, on_done: Callable[[int], None]) ->
     return TaskResult(task.name, (), tuple((item.id, reason) for item in items))
 
 
-def _score(generator: Generator, requests: Sequence[ScoreRequest], known: Known) -> None:
-    """Adds to `known` what is not there yet."""
+def score_all(generator: Generator, requests: Sequence[ScoreRequest], known: Known) -> None:
+    """Scores the requests in one call, but for those whose scores are known, and adds them to `known`."""
     new = list(dict.fromkeys(request for request in requests if request not in known))
     if not new:
         return

@@ -28,8 +28,8 @@ def read_second_reading(path: Path) -> dict[str, Reading]:
         answer, sure, comment = line.data["answer"], line.data["sure"], line.data.get("comment", "")
         if not isinstance(answer, int) or isinstance(answer, bool) or answer < 0:
             raise line.error("'answer' must be the index of a choice; correct it")
-        if sure not in ("yes", "no"):
-            raise line.error("'sure' must be 'yes' or 'no'; correct it")
+        if sure not in ("yes", "mostly", "no"):
+            raise line.error("'sure' must be 'yes', 'mostly' or 'no'; correct it")
         if not isinstance(comment, str):
             raise line.error("'comment' must be a string; correct it")
         readings[line.id] = Reading(answer, sure == "yes", comment)

@@ -77,7 +77,7 @@ def assemble(
         tensor = file.read(published)
         check_finite(tensor, published, path)
         tensor = tensor.t() if row.transposed else tensor
-        for name, part in zip(ours, tensor.split([shape[0] for shape in shapes]), strict=True):
+        for name, part in zip(ours, torch.split(tensor, [shape[0] for shape in shapes]), strict=True):
             if row.paired:
                 part = _unpair(part, part.shape[0] // config.head_dim)
             if config.tied_head and name == "head.weight":
@@ -119,7 +119,7 @@ def _place(decoder: Decoder, name: str, tensor: Tensor) -> None:
 
 
 def _quantise_finished(decoder: Decoder, ours: list[str], precision: Precision) -> None:
-    """Replaces a block's linear by its packed form as soon as weight and bias are there, so that memory never holds both."""
+    """Replaces a block's linear by its packed form once weight and bias are there, so that memory never holds both."""
     if precision not in ("int8", "int4"):
         return
     for name in ours:

@@ -13,7 +13,8 @@ decoding in bfloat16, and equals the exact one up to rounding.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from torch import Tensor
 from fairground.models.packed import BLOCK, Packed, Pages
 
 SMALL_TILE = 16  # query rows
+PAIRS = 1 << 20  # queries times keys of one product, for each head; what is more goes one after another
 
 
 class Attend(Protocol):
@@ -34,21 +36,31 @@ class Attend(Protocol):
         ...
 
 
+class _Part(NamedTuple):
+    """A sequence's query rows in one block of positions, and its cache blocks up to there."""
+
+    row: int
+    rows: int
+    first: int  # position
+    table: Sequence[int]
+
+
 class _Tile:
     """Query rows of one block of positions, from every sequence that has some there."""
 
-    def __init__(self, members: list[tuple[int, int, int]], block: int, height: int, rows: int, device: torch.device):
-        """`members` are (first row, rows, first position); `rows` is N, the index of the padding row."""
+    def __init__(self, members: Sequence[_Part], block: int, height: int, rows: int, device: torch.device) -> None:
+        """`rows` is N, the index of the padding row."""
         m, keys = len(members), (block + 1) * BLOCK
         index = torch.full((m, height), rows, dtype=torch.int64)
         position = torch.zeros((m, height), dtype=torch.int64)
-        for i, (row, count, first) in enumerate(members):
-            index[i, :count] = torch.arange(row, row + count)
-            position[i, :count] = torch.arange(first, first + count)
+        for i, part in enumerate(members):
+            index[i, : part.rows] = torch.arange(part.row, part.row + part.rows)
+            position[i, : part.rows] = torch.arange(part.first, part.first + part.rows)
         self.height, self.keys, self.count = height, keys, m
         self.index = index.flatten().to(device)
         self.filled = (index.flatten() < rows).nonzero().flatten().to(device)
         self.target = index.flatten()[index.flatten() < rows].to(device)
+        self.table = torch.tensor([list(part.table) for part in members], device=device).flatten()
         self._position = position.to(device)
         self._masks: dict[int | None, Tensor] = {}
 
@@ -63,7 +75,7 @@ class _Tile:
 
 
 class ExactAttention:
-    """See the module's text. Without pages, keys and values are laid out in pages of its own for one layer at a time."""
+    """See the module's text. Without pages, keys and values lie in pages of its own for one layer at a time."""
 
     def __init__(self, packed: Packed, pages: Pages | None, rows: int, device: torch.device) -> None:
         """`rows` is N, padding rows included; those get zeros."""
@@ -79,23 +91,18 @@ class ExactAttention:
             pages = Pages([torch.empty(0, device=device)], [], tables)
             self._blocks = used
         self._pages, self._slots, self._filled = pages, pages.slots(packed), packed.starts[-1]
-        groups: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
-        owners: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for s, (start, first, length) in enumerate(zip(packed.starts, packed.firsts, packed.lengths, strict=False)):
+        groups: dict[tuple[int, int], list[_Part]] = defaultdict(list)
+        places = zip(packed.starts, packed.firsts, packed.lengths, pages.tables, strict=False)
+        for start, first, length, table in places:
             for block in range(first // BLOCK, -(-(first + length) // BLOCK)):
                 low, high = max(first, block * BLOCK), min(first + length, (block + 1) * BLOCK)
                 height = SMALL_TILE if high - low <= SMALL_TILE else BLOCK
-                groups[block, height].append((start + low - first, high - low, low))
-                owners[block, height].append(s)
-        self._tiles = [
-            (
-                _Tile(members, block, height, rows, device),
-                torch.tensor(
-                    [list(pages.tables[s][: block + 1]) for s in owners[block, height]], device=device
-                ).flatten(),
-            )
-            for (block, height), members in groups.items()
-        ]
+                groups[block, height].append(_Part(start + low - first, high - low, low, table[: block + 1]))
+        self._tiles = []
+        for (block, height), members in groups.items():
+            most = max(1, PAIRS // (height * (block + 1) * BLOCK))
+            for at in range(0, len(members), most):
+                self._tiles.append(_Tile(members[at : at + most], block, height, rows, device))
 
     def __call__(
         self, layer: int, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, scale: float, window: int | None
@@ -113,11 +120,11 @@ class ExactAttention:
         values[:, block, offset] = v_NGD[: self._filled].transpose(0, 1).to(values.dtype)
         padded_q = torch.cat((q_NHD, q_NHD.new_zeros(1, heads, dim))).float() * scale
         out = q_NHD.new_zeros(rows, heads, dim)
-        for tile, table in self._tiles:
+        for tile in self._tiles:
             q = padded_q[tile.index].view(tile.count, tile.height, kv_heads, group, dim).permute(2, 0, 3, 1, 4)
             q = q.reshape(kv_heads * tile.count, group * tile.height, dim)
-            k = keys.index_select(1, table).float().view(kv_heads * tile.count, tile.keys, dim)
-            v = values.index_select(1, table).float().view(kv_heads * tile.count, tile.keys, dim)
+            k = keys.index_select(1, tile.table).float().view(kv_heads * tile.count, tile.keys, dim)
+            v = values.index_select(1, tile.table).float().view(kv_heads * tile.count, tile.keys, dim)
             scores = torch.bmm(q, k.transpose(1, 2)).view(kv_heads, tile.count, group, tile.height, tile.keys)
             weights = scores.masked_fill_(tile.hidden_from(window), float("-inf")).softmax(-1)
             mixed = torch.bmm(weights.view(kv_heads * tile.count, group * tile.height, tile.keys), v)

@@ -17,8 +17,9 @@ class RotaryScaling:
     """How rotary frequencies are stretched beyond the trained length.
 
     `kind` "linear" divides every frequency by `factor` (Chen et al., 2023); "dynamic" (NTK-aware) is the identity up to
-    the trained length, and beyond it is not served here; "llama3" stretches long wavelengths and keeps short ones (Llama
-    3.1's release); "yarn" ramps between the two by dimension and scales the attention (Peng et al., 2023, section 3).
+    the trained length, and beyond it is not served here; "llama3" stretches long wavelengths and keeps short ones
+    (Llama 3.1's release); "yarn" ramps between the two by dimension and scales the attention (Peng et al., 2023,
+    section 3).
     """
 
     kind: Literal["linear", "dynamic", "llama3", "yarn"]
@@ -91,7 +92,8 @@ class DecoderConfig:
             raise ConfigError("The config gives an attention window below 1; such a layer could see nothing.")
         if self.rotary and not (0 < self.rotary.dim <= self.head_dim and self.rotary.dim % 2 == 0):
             raise ConfigError(
-                f"Rotary positions over {self.rotary.dim} entries need an even number, at most the head's {self.head_dim}."
+                f"Rotary positions cover {self.rotary.dim} entries, but it must be an even number of at most "
+                f"{self.head_dim}, a head's width."
             )
 
     def parameter_count(self) -> int:

@@ -35,10 +35,10 @@ def in_any_company(activate: Activation, x_NW: Tensor) -> Tensor:
     torch computes an exponential with vector instructions, and with others at the ragged end of each thread's share,
     which differ in the last bit. So the numbers are handed over in shares without ragged ends.
     """
-    width = x_NW.shape[1]
-    flat = F.pad(x_NW, (0, -width % VECTOR)).flatten()
     if x_NW.is_cuda:
         return activate(x_NW)
+    width = x_NW.shape[1]
+    flat = F.pad(x_NW, (0, -width % VECTOR)).flatten()
     step = SHARE * torch.get_num_threads()
     parts = [activate(part) for part in _shares(flat, step)]
     return torch.cat(parts).view(x_NW.shape[0], -1)[:, :width]
@@ -47,8 +47,8 @@ def in_any_company(activate: Activation, x_NW: Tensor) -> Tensor:
 def _shares(flat: Tensor, step: int) -> Iterator[Tensor]:
     """Pieces of `step`, where every thread gets one whole SHARE, and then of SHARE, which one thread does alone."""
     whole = flat.numel() // step * step
-    yield from flat[:whole].split(step) if whole else ()
-    yield from flat[whole:].split(SHARE) if whole < flat.numel() else ()
+    yield from torch.split(flat[:whole], step) if whole else ()
+    yield from torch.split(flat[whole:], SHARE) if whole < flat.numel() else ()
 
 
 class RMSNorm(nn.Module):

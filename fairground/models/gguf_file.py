@@ -1,4 +1,4 @@
-"""GGUF files: a header reader of our own that checks every claim against the file, and the `gguf` package's dequantisers.
+"""GGUF files: a header reader that checks every claim against the file, and the `gguf` package's dequantisers.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
 """

@@ -49,13 +49,14 @@ class QuantisedLinear(nn.Module):
         out, groups = levels.shape[0], levels.shape[1] // GROUP
         scale, zero = self.scales.transpose(0, 1).contiguous().unsqueeze(2).unbind(-1)
         weight = torch.addcmul(zero, levels.view(out, groups, GROUP).to(scale.dtype) - 8, scale)
-        return weight.reshape(out, -1)[: self.out]
+        rows_: Tensor = weight.reshape(out, -1)
+        return rows_[: self.out]
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[0] > PACKED_ROWS[self.bits] or x.device.type != "cpu" or x.requires_grad:
             return F.linear(x, self.dequantised(), self.bias)
         if self.bits == 8:
-            y = torch.ops.aten._weight_int8pack_mm(x, self.packed, self.scales)
+            y: Tensor = torch.ops.aten._weight_int8pack_mm(x, self.packed, self.scales)
         else:
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.packed, GROUP, self.scales)[:, : self.out]
         return y if self.bias is None else y + self.bias
@@ -64,12 +65,13 @@ class QuantisedLinear(nn.Module):
         """As a language model's head: float32 [rows, out]; `exact` multiplies in float32."""
         if not exact:
             return self(x).float()
-        parts = []
+        parts: list[Tensor] = []
         for start in range(0, self.out, 8192):
             part = slice(start, start + 8192)
             parts.append(F.linear(x.float(), self.dequantised(part).float()))
         y = torch.cat(parts, -1)
-        return y if self.bias is None else y + self.bias.float()
+        out: Tensor = y if self.bias is None else y + self.bias.float()
+        return out
 
 
 class QuantisedEmbedding(nn.Module):
@@ -125,7 +127,8 @@ def _pack(levels: Tensor) -> Tensor:
 def _row_order() -> Tensor | None:
     """Where each row of a tile lies among the nibbles of torch's packed layout, low ones first: int64 [64].
 
-    None: they lie in order. torch lays a tile out as its instruction set likes, so the order is read off by packing row numbers.
+    None: they lie in order. torch lays a tile out as the processor likes, so the order is read off by packing row
+    numbers.
     """
     rows = torch.arange(TILE, dtype=torch.int32)[:, None].expand(TILE, GROUP).contiguous()
     halves = [_pack(part).view(GROUP, TILE // 2)[0] for part in (rows % 16, rows // 16)]

@@ -7,8 +7,12 @@ model normalises text, and the protobuf package would be one more dependency for
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from fairground.errors import TokenizerError
+from fairground.models.vocabulary import AGAIN, Vocabulary, add_surrounding, add_tokens, sentencepiece_bpe
 
 BPE = 2  # TrainerSpec.ModelType
 
@@ -61,6 +65,38 @@ class SentencePieceModel:
         if not trainer or not 0 <= model.unknown < len(pieces) or len(set(pieces)) != len(pieces):
             raise ValueError("a piece is missing or stands there twice")
         return model
+
+
+def from_sentencepiece(path: Path, *, names: Mapping[str, str], adds_bos: bool, adds_eos: bool) -> Vocabulary:
+    """Builds a tokenizer from a SentencePiece BPE model; ids equal sentencepiece's own.
+
+    `names` are the special tokens that other files of the folder name; the model's own stand in for missing ones.
+    Raises TokenizerError for a damaged file, and for a model that is not BPE.
+    """
+    try:
+        spec = SentencePieceModel.parse(path.read_bytes())
+    except (OSError, ValueError, struct.error) as why:
+        raise TokenizerError(f"{path} cannot be read as a SentencePiece model ({why}); {AGAIN}") from why
+    if spec.algorithm != BPE:
+        raise TokenizerError(
+            f"{path} is a SentencePiece model of another algorithm than BPE, which none of our model families uses; "
+            "convert it to a tokenizer.json."
+        )
+    own = {"unk_token": spec.unknown, "bos_token": spec.bos, "eos_token": spec.eos, "pad_token": spec.pad}
+    names = {**{name: spec.pieces[i] for name, i in own.items() if 0 <= i < len(spec.pieces)}, **names}
+    backend = sentencepiece_bpe(
+        spec.pieces, spec.scores, spec.kinds, unknown=spec.pieces[spec.unknown], prefix=spec.prefix,
+        collapse=spec.collapse, charsmap=spec.charsmap,
+    )  # fmt: skip
+    add_tokens(backend, spec.pieces, spec.kinds, names)
+    add_surrounding(backend, names.get("bos_token") if adds_bos else None, names.get("eos_token") if adds_eos else None)
+    eos = backend.token_to_id(names.get("eos_token", ""))
+    return Vocabulary(
+        backend=backend,
+        names=names,
+        eos_ids=frozenset(() if eos is None else (eos,)),
+        bos_id=backend.token_to_id(names.get("bos_token", "")),
+    )
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -134,7 +134,8 @@ class Tokenizer:
     @cached_property
     def _plain(self) -> tokenizers.Tokenizer:
         """A second machine: whether text may become a special token is a setting of the machine, not of a call."""
-        machine = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        with vocabulary.refused_as("This tokenizer's vocabulary is damaged"):
+            machine = tokenizers.Tokenizer.from_str(self._backend.to_str())
         machine.encode_special_tokens = True
         return machine
 

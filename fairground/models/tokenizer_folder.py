@@ -17,7 +17,8 @@ import tokenizers
 from tokenizers import AddedToken
 
 from fairground.errors import TokenizerError
-from fairground.models.vocabulary import SPACE, Vocabulary, from_sentencepiece, refused_as
+from fairground.models.sentencepiece_model import from_sentencepiece
+from fairground.models.vocabulary import AGAIN, SPACE, Vocabulary, refused_as
 
 Json = dict[str, Any]
 
@@ -51,7 +52,10 @@ def from_folder(folder: Path) -> Vocabulary:
             "fetch one of them from where the model came from."
         )
     if data and not isinstance(data.get("model"), dict):
-        raise TokenizerError(f"{file} holds no tokenizer model; fetch it again or convert the model anew.")
+        raise TokenizerError(f"{file} holds no tokenizer model; {AGAIN}")
+    vocab = data.get("model", {}).get("vocab")
+    if isinstance(vocab, dict) and len(set(map(str, vocab.values()))) != len(vocab):
+        raise TokenizerError(f"{file} gives two tokens the same id; {AGAIN}")
     class_ = _class(config, model_config, data)
     defaults = _CLASS_NAMES.get(class_ or "", {})
     others = [key for key, value in config.items() if key.endswith("_token") and isinstance(value, (str, dict))]

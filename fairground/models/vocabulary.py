@@ -1,22 +1,19 @@
-"""Tokenizers built from what is not a tokenizer.json: the metadata of a GGUF file, or a SentencePiece model.
+"""Tokenizers built from what is not a tokenizer.json: a GGUF file's metadata, or SentencePiece's pieces and scores.
 
 Both end as a `tokenizers.Tokenizer`, so that everything after loading has one way to encode and to decode.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, cast
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from fairground.errors import TokenizerError
-from fairground.models.sentencepiece_model import BPE, SentencePieceModel
 
 # The piece types of SentencePiece's ModelProto, which GGUF took over as they are.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -25,6 +22,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 # first files named <|end_of_text|> as eos, and their models then talked on after <|eot_id|>.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_turn|>", "<end_of_turn>", "<|end|>")
 
+AGAIN = "fetch the file again or convert the model anew."
 SPACE = "\u2581"  # what SentencePiece writes for a space
 
 
@@ -70,9 +68,9 @@ class _Cut:
 
 _CUTS = {
     **dict.fromkeys(("default", "gpt-2", "gpt2"), _Cut()),
-    # llama.cpp and SmolLM's own tokenizer.json cut digits first. Transformers 5's GGUF reader does not, and differs
-    # from both where two or more blanks stand before a digit.
-    "smollm": _Cut(digits=True),
+    # SmolLM's own tokenizer.json and llama.cpp cut digits first; Transformers 5 leaves that out, for the folder as for
+    # the GGUF file, and its ids are the reference here. They differ where two or more blanks stand before a digit.
+    "smollm": _Cut(),
     **dict.fromkeys(("llama3", "llama-v3", "llama-bpe"), _Cut(split=_LLAMA3, whole_words=True, bos=True)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _Cut(split=_QWEN2, nfc=True)),
     "tekken": _Cut(split=_TEKKEN, whole_words=True, bos=True),
@@ -83,14 +81,14 @@ _CUTS = {
 def refused_as(what: str) -> Iterator[None]:
     """Turns whatever `tokenizers` raises inside into a TokenizerError: `what`, and its reason.
 
-    It raises Exception itself for files that it understands to be wrong, and a panic, which is no Exception, for others.
+    It raises Exception itself for a file that it understands to be wrong, and a panic, which is none, for others.
     """
     try:
         yield
     except (TokenizerError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as why:
-        raise TokenizerError(f"{what} ({why}); {_AGAIN}") from why
+        raise TokenizerError(f"{what} ({why}); {AGAIN}") from why
 
 
 def from_gguf(metadata: Mapping[str, object]) -> Vocabulary:
@@ -109,7 +107,7 @@ def from_gguf(metadata: Mapping[str, object]) -> Vocabulary:
     ids = {token: i for i, token in enumerate(tokens)}
     if len(ids) != len(tokens):
         twice = next(t for i, t in enumerate(tokens) if ids[t] != i)
-        raise TokenizerError(f"This GGUF file's vocabulary holds {twice!r} twice, so ids are ambiguous; {_AGAIN}")
+        raise TokenizerError(f"This GGUF file's vocabulary holds {twice!r} twice, so ids are ambiguous; {AGAIN}")
     names: dict[str, str] = {}
     # llama.cpp takes these ids for a SentencePiece vocabulary that does not name its own.
     stated = {
@@ -127,9 +125,9 @@ def from_gguf(metadata: Mapping[str, object]) -> Vocabulary:
     else:
         scores = list(_numbers(metadata, "scores", len(tokens), default=None))
         prefix = metadata.get("tokenizer.ggml.add_space_prefix", True)
-        backend = _sentencepiece_bpe(tokens, scores, kinds, unknown=names["unk_token"], prefix=bool(prefix))
+        backend = sentencepiece_bpe(tokens, scores, kinds, unknown=names["unk_token"], prefix=bool(prefix))
         adds_bos = True
-    _add_tokens(backend, tokens, kinds, names)
+    add_tokens(backend, tokens, kinds, names)
     add_surrounding(
         backend,
         names.get("bos_token") if metadata.get("tokenizer.ggml.add_bos_token", adds_bos) else None,
@@ -147,38 +145,6 @@ def from_gguf(metadata: Mapping[str, object]) -> Vocabulary:
     )
 
 
-def from_sentencepiece(path: Path, *, names: Mapping[str, str], adds_bos: bool, adds_eos: bool) -> Vocabulary:
-    """Builds a tokenizer from a SentencePiece BPE model; ids equal sentencepiece's own.
-
-    `names` are the special tokens that other files of the folder name; the model's own stand in for missing ones.
-    Raises TokenizerError for a damaged file, and for a model that is not BPE.
-    """
-    try:
-        spec = SentencePieceModel.parse(path.read_bytes())
-    except (OSError, ValueError, struct.error) as why:
-        raise TokenizerError(f"{path} cannot be read as a SentencePiece model ({why}); {_AGAIN}") from why
-    if spec.algorithm != BPE:
-        raise TokenizerError(
-            f"{path} is a SentencePiece model of another algorithm than BPE, which none of our model families uses; "
-            "convert it to a tokenizer.json."
-        )
-    own = {"unk_token": spec.unknown, "bos_token": spec.bos, "eos_token": spec.eos, "pad_token": spec.pad}
-    names = {**{name: spec.pieces[i] for name, i in own.items() if 0 <= i < len(spec.pieces)}, **names}
-    backend = _sentencepiece_bpe(
-        spec.pieces, spec.scores, spec.kinds, unknown=spec.pieces[spec.unknown], prefix=spec.prefix,
-        collapse=spec.collapse, charsmap=spec.charsmap,
-    )  # fmt: skip
-    _add_tokens(backend, spec.pieces, spec.kinds, names)
-    add_surrounding(backend, names.get("bos_token") if adds_bos else None, names.get("eos_token") if adds_eos else None)
-    eos = backend.token_to_id(names.get("eos_token", ""))
-    return Vocabulary(
-        backend=backend,
-        names=names,
-        eos_ids=frozenset(() if eos is None else (eos,)),
-        bos_id=backend.token_to_id(names.get("bos_token", "")),
-    )
-
-
 def add_surrounding(backend: tokenizers.Tokenizer, bos: str | None, eos: str | None) -> None:
     """Makes `backend` put `bos` before and `eos` after what it encodes; None: nothing."""
     around = [(token, backend.token_to_id(token)) for token in dict.fromkeys((bos, eos)) if token is not None]
@@ -187,7 +153,7 @@ def add_surrounding(backend: tokenizers.Tokenizer, bos: str | None, eos: str | N
         backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=around)
 
 
-def _add_tokens(
+def add_tokens(
     backend: tokenizers.Tokenizer, pieces: Sequence[str], kinds: Sequence[int], names: Mapping[str, str]
 ) -> None:
     """Makes control pieces and the named tokens special, and has user-defined pieces found whole in any text."""
@@ -210,7 +176,7 @@ def _byte_level(
         )
     pairs = [tuple(merge.split(" ")) for merge in whole]
     if wrong := next((merge for merge, pair in zip(whole, pairs, strict=True) if len(pair) != 2), None):
-        raise TokenizerError(f"This GGUF file's merge {wrong!r} is not two tokens with a blank between; {_AGAIN}")
+        raise TokenizerError(f"This GGUF file's merge {wrong!r} is not two tokens with a blank between; {AGAIN}")
     with refused_as("This GGUF file's merges do not fit its vocabulary"):
         merges = cast(list[tuple[str, str]], pairs)
         backend = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=merges, ignore_merges=cut.whole_words))
@@ -225,7 +191,7 @@ def _byte_level(
     return backend, cut.bos
 
 
-def _sentencepiece_bpe(
+def sentencepiece_bpe(
     pieces: Sequence[str], scores: Sequence[float], kinds: Sequence[int], *, unknown: str, prefix: bool,
     collapse: bool = False, charsmap: bytes = b"",
 ) -> tokenizers.Tokenizer:  # fmt: skip
@@ -269,22 +235,19 @@ def _merges(pieces: Sequence[str], scores: Sequence[float], kinds: Sequence[int]
     return [(left, right) for *_, left, right in sorted(found)]
 
 
-_AGAIN = "fetch the file again or convert the model anew."
-
-
 def _array(metadata: Mapping[str, object], key: str) -> list[Any] | None:
     values = metadata.get(f"tokenizer.ggml.{key}")
     if values is None:
         return None
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} is not a list; {_AGAIN}")
+        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} is not a list; {AGAIN}")
     return list(cast(Iterable[Any], values))
 
 
 def _strings(metadata: Mapping[str, object], key: str) -> list[str]:
     values = _array(metadata, key)
     if not values or not all(isinstance(v, str) for v in values):
-        raise TokenizerError(f"This GGUF file has no usable tokenizer.ggml.{key} (a list of texts); {_AGAIN}")
+        raise TokenizerError(f"This GGUF file has no usable tokenizer.ggml.{key} (a list of texts); {AGAIN}")
     return values
 
 
@@ -294,11 +257,11 @@ def _numbers(metadata: Mapping[str, object], key: str, count: int, default: floa
         return [default] * count
     if values is None or len(values) != count:
         has = "no entry" if values is None else f"{len(values)} entries"
-        raise TokenizerError(f"This GGUF file has {count} tokens but {has} in tokenizer.ggml.{key}; {_AGAIN}")
+        raise TokenizerError(f"This GGUF file has {count} tokens but {has} in tokenizer.ggml.{key}; {AGAIN}")
     try:
         return [float(cast(SupportsFloat, v)) for v in values]
     except (TypeError, ValueError) as why:
-        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} holds something not a number; {_AGAIN}") from why
+        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} holds something not a number; {AGAIN}") from why
 
 
 def _token_id(metadata: Mapping[str, object], key: str, count: int, default: int | None) -> int | None:
@@ -306,8 +269,8 @@ def _token_id(metadata: Mapping[str, object], key: str, count: int, default: int
     if value is None:
         return None
     if isinstance(value, (bool, str)) or not hasattr(value, "__index__"):
-        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} is {value!r}, not a token id; {_AGAIN}")
+        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} is {value!r}, not a token id; {AGAIN}")
     i = int(cast(SupportsIndex, value).__index__())
     if not 0 <= i < count:
-        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} is {i}, but it has {count} tokens; {_AGAIN}")
+        raise TokenizerError(f"This GGUF file's tokenizer.ggml.{key} is {i}, but it has {count} tokens; {AGAIN}")
     return i

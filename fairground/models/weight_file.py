@@ -114,7 +114,7 @@ class SafetensorsFile:
             raise WeightsError(f"{self.path} holds {name!r} as {stored.precision}, which is not a float type.")
         raw = torch.empty(stored.size, dtype=torch.uint8)
         self._file.seek(stored.offset)
-        view, got = memoryview(raw.numpy()), 0
+        view, got = memoryview(raw.numpy()), 0  # type: ignore[arg-type]
         while got < stored.size:
             count = self._file.readinto(view[got:])  # type: ignore[attr-defined]
             if not count:
@@ -176,6 +176,6 @@ class PickledFile:
 
 
 def check_finite(tensor: Tensor, name: str, path: Path) -> None:
-    """Raises WeightsError for a NaN or an infinity. One cheap sum finds either; one that overflowed is looked at again."""
+    """Raises WeightsError for a NaN or an infinity. One cheap sum finds either; an overflow is looked at again."""
     if not math.isfinite(float(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
         raise WeightsError(f"{path} holds {name!r} with a NaN or an infinity in it; such a model is broken.")

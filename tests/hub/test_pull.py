@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from fake_hub import FILES, REF, WANTED, WEIGHTS, FakeHub, Fault, partial_bytes
 
@@ -211,9 +212,9 @@ def test_remove_frees_an_interrupted_pull(model: FakeHub, home: Path) -> None:
     assert partial_bytes(home) == 0
 
 
-def test_the_fake_hub_speaks_the_real_protocol(model: FakeHub, tmp_path: Path) -> None:
+def test_the_fake_hub_speaks_the_real_protocol(model: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hugging Face's own client gets the same bytes from it, so passing above means something."""
-    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     folder = huggingface_hub.snapshot_download(
         "org/model", endpoint=model.endpoint, cache_dir=tmp_path / "cache", token=model.token, max_workers=1
     )

@@ -9,7 +9,7 @@ from typing import Any
 from fairground.errors import ConfigError
 from fairground.models.config import DecoderConfig
 
-# Fields that say how a model was trained, is generated from or is filed: none changes the mathematics of a forward pass.
+# Fields that say how a model was trained, is sampled from or is filed: none changes what a forward pass computes.
 HARMLESS = frozenset(
     """_name_or_path _attn_implementation architectures attention_dropout attn_pdrop auto_map bos_token_id
     classifier_dropout dtype embd_pdrop embed_dropout eos_token_id gradient_checkpointing id2label initializer_range
@@ -81,8 +81,8 @@ class Fields:
         left = [name for name in self._config if name not in self._seen and name not in HARMLESS]
         if left:
             raise ConfigError(
-                f"config.json has the field {left[0]!r} ({self._config[left[0]]!r}), which Fairground does not understand "
-                "and which may change the mathematics, so the model was not loaded."
+                f"config.json has the field {left[0]!r} ({self._config[left[0]]!r}), which Fairground does not "
+                "understand and which may change the mathematics, so the model was not loaded."
             )
 
 

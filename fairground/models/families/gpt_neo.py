@@ -1,4 +1,4 @@
-"""GPT-Neo (Black et al., 2021): unscaled attention scores, layers that see all or a window, a bias on the output only."""
+"""GPT-Neo (Black et al., 2021): unscaled scores, layers that see all or a window, a bias on attention's output only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rotary fields of published configs: the older `rope_theta` with `rope_scaling`, and the newer `rope_parameters`."""
+"""The rotary fields of published configs: the older `rope_theta` and `rope_scaling`, the newer `rope_parameters`."""
 
 from __future__ import annotations
 
