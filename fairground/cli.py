@@ -95,6 +95,8 @@ def rank(
     from fairground.evaluation.table import leaderboard_table
     from fairground.hub.reference import parse
 
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
     settings = Opening(threads, device, deterministic, allow_pickle)
     loaded = load_suite(suite)
     references = [parse(name) for name in models]
@@ -459,7 +461,9 @@ def main(run: Callable[[], None] = app) -> None:
     try:
         run()
     except FairgroundError as error:
-        print(f"fairground: {error}", file=sys.stderr)
+        # A message may quote a stranger's file: what would move the cursor or break the line is spelt out.
+        sentence = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error))
+        print(f"fairground: {sentence}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

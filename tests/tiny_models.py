@@ -33,18 +33,24 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def weights(rows: int = ROWS) -> dict[str, torch.Tensor]:
-    """The published tensors of `CONFIG`."""
-    generator = torch.Generator().manual_seed(3)
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, WIDTH), "lm_head.weight": (rows, WIDTH)}
-    for i in range(LAYERS):
+def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The published tensors of a LLaMA with as many heads for keys and values as for queries, and a head of its own."""
+    width, mlp, rows = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, width), "lm_head.weight": (rows, width)}
+    for i in range(config["num_hidden_layers"]):
         layer = f"model.layers.{i}"
-        shapes |= {f"{layer}.self_attn.{name}_proj.weight": (WIDTH, WIDTH) for name in "qkvo"}
-        shapes |= {f"{layer}.mlp.{name}_proj.weight": (MLP, WIDTH) for name in ("gate", "up")}
-        shapes[f"{layer}.mlp.down_proj.weight"] = (WIDTH, MLP)
-        shapes |= {f"{layer}.{name}_layernorm.weight": (WIDTH,) for name in ("input", "post_attention")}
-    shapes["model.norm.weight"] = (WIDTH,)
-    return {name: torch.randn(shape, generator=generator).mul_(0.3).bfloat16() for name, shape in shapes.items()}
+        found |= {f"{layer}.self_attn.{name}_proj.weight": (width, width) for name in "qkvo"}
+        found |= {f"{layer}.mlp.{name}_proj.weight": (mlp, width) for name in ("gate", "up")}
+        found[f"{layer}.mlp.down_proj.weight"] = (width, mlp)
+        found |= {f"{layer}.{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
+    return {**found, "model.norm.weight": (width,)}
+
+
+def weights(rows: int = ROWS, **fields: Any) -> dict[str, torch.Tensor]:
+    """Random tensors for `CONFIG` with these changes, in bfloat16."""
+    generator = torch.Generator().manual_seed(3)
+    wanted = shapes(CONFIG | {"vocab_size": rows} | fields)
+    return {name: torch.randn(shape, generator=generator).mul_(0.3).bfloat16() for name, shape in wanted.items()}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -19,7 +19,7 @@ from fairground.models.packed import Packed
 from fairground.models.tokenizer import Tokenizer
 from fairground.types import Completion, FinishReason, Message, Request, Timing, TokenEvent
 
-MOST_RUNNING = 32  # requests that decode together
+MOST_RUNNING = 64  # requests that decode together
 PREFILL_TOKENS = 2048  # prompt tokens of one forward pass
 CONTEXT = 8  # prompt tokens that decide how the first written one is spelt
 

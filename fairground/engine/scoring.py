@@ -20,7 +20,7 @@ from fairground.models.decoder import Decoder
 from fairground.models.packed import BLOCK, Packed
 from fairground.types import Score
 
-PASS_TOKENS = 4096  # new tokens of one forward pass
+PASS_TOKENS = 2048  # new tokens of one forward pass
 LOGITS = 1 << 25  # logits held at a time
 
 

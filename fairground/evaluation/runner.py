@@ -159,9 +159,9 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter) -> list[Ro
             shared.notes.append("It cannot generate text, so response time, relevance and repetition are not measured.")
         if can.score:
             for row in rows:
-                for task in suite.of(MultipleChoice):
-                    scored = tasks.multiple_choice(task, task.items, row.shots)
-                    row.own.add(score_task(generator, scored, {}, meter.of(task.name)))
+                choices = [tasks.multiple_choice(task, task.items, row.shots) for task in suite.of(MultipleChoice)]
+                for result in _score_together(generator, choices, {}, meter):
+                    row.own.add(result)
             _measure_reading(generator, suite, shared, meter)
         else:
             shared.notes.append("It cannot score text, so accuracy and coherence are not measured.")
@@ -186,16 +186,24 @@ def _measure_reading(generator: Generator, suite: Suite, shared: Measured, meter
     """What is scored without solved examples."""
     known: Known = {}
     orders = [tasks.order_discrimination(task, task.items) for task in suite.of(OrderDiscrimination)]
-    # In one call: a passage and its reorderings begin alike, and the engine computes a beginning once. What goes wrong
-    # here goes wrong again below, where it is recorded.
-    with suppress(FairgroundError):
-        score_all(
-            generator, [request for order in orders for item in order.items for request in order.ask(item)], known
-        )
-    for order in orders:
-        shared.add(score_task(generator, order, known, meter.of(order.name)))
+    for result in _score_together(generator, orders, known, meter):
+        shared.add(result)
     if counted := [(task, task.items) for task in suite.of(MultipleChoice) if task.metric]:
         shared.add(score_task(generator, tasks.choices_only(counted), known, meter.of(tasks.CHOICES_ONLY)))
+
+
+def _score_together(
+    generator: Generator, parts: Sequence[tasks.ScoredTask[Any]], known: Known, meter: Meter
+) -> list[TaskResult]:
+    """Scores several tasks in one call: the engine fills its passes, and computes what requests begin alike once.
+
+    What goes wrong in that call goes wrong again task by task, where it is recorded.
+    """
+    if parts:
+        meter.of(parts[0].name)(0)
+    with suppress(FairgroundError):
+        score_all(generator, [request for part in parts for item in part.items for request in part.ask(item)], known)
+    return [score_task(generator, part, known, meter.of(part.name)) for part in parts]
 
 
 def _raise_if_all_failed(rows: Sequence[Row]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from fairground.models.weight_file import WeightFile, check_finite
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
 SHORT: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "int8", "int4": "int4"}
 SHARD_BYTES = 4_000_000_000
+WEIGHT_FILE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ def assemble(
     Every tensor is read, converted and let go before the next, so peak memory is the weights as they run plus the
     largest tensor. Raises WeightsError for a weight that is missing, left over, misshapen or not finite.
     """
+    if config.layers > len(file.tensors):  # before so many layers are made
+        raise WeightsError(
+            f"{path} holds {len(file.tensors)} tensors, too few for the {config.layers} layers that its config calls "
+            "for; fetch it again."
+        )
     with torch.device("meta"):
         decoder = Decoder(config)
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
@@ -176,7 +183,8 @@ def save(decoder: Decoder, folder: Path, *, tokens: dict[str, Any] | None = None
     """Writes config.json and safetensors as Hugging Face lays them out, which Transformers loads.
 
     `tokens`: bos_token_id and the like for the config. Files are written under temporary names, synced and renamed; the
-    config comes last, so a folder with a config is whole. Raises ConfigError for a quantised model.
+    config comes last, and an older one goes first, so a folder with a config is whole. Weight files of an older model
+    are removed. Raises ConfigError for a quantised model.
     """
     if any(isinstance(module, QuantisedLinear) for module in decoder.modules()):
         raise ConfigError(
@@ -198,7 +206,13 @@ def save(decoder: Decoder, folder: Path, *, tokens: dict[str, Any] | None = None
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if many else "model.safetensors"
         places |= dict.fromkeys(shard, file)
         save_file(shard, folder / f"{file}.partial", metadata={"format": "pt"})
-        _commit(folder / f"{file}.partial", folder / file)
+        _sync(folder / f"{file}.partial")
+    (folder / "config.json").unlink(missing_ok=True)
+    for old in list(folder.glob("model*.safetensors*")):
+        if WEIGHT_FILE.fullmatch(old.name):
+            old.unlink()
+    for file in dict.fromkeys(places.values()):
+        (folder / f"{file}.partial").replace(folder / file)
     if many:
         total = sum(t.numel() * t.element_size() for shard in shards for t in shard.values())
         write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
@@ -211,10 +225,10 @@ def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that the file is either the old one or the whole new one."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _commit(partial, path)
-
-
-def _commit(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+    _sync(partial)
     partial.replace(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

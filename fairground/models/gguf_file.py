@@ -120,7 +120,8 @@ class GGUFFile:
                 raise self._wrong(f"has a field of the unknown type {kind}")
             return self._scalar(SCALARS[kind])
         inner, count = self._scalar("I"), self._scalar("Q")
-        if count > len(self._map) - self._at or depth > 3:
+        least = struct.calcsize(SCALARS.get(inner, "B"))  # bytes a value
+        if count * least > len(self._map) - self._at or depth > 3:
             raise self._wrong(f"claims a list of {count} values, more than it holds")
         if inner in SCALARS:
             array = np.frombuffer(self._map, "<" + SCALARS[inner], count, self._at) if count else np.zeros(0)
@@ -130,6 +131,18 @@ class GGUFFile:
 
     def read(self, name: str) -> Tensor:
         """See WeightFile.read. Raises WeightsError for a quantisation that the gguf package cannot undo."""
+        try:
+            return self._dequantised(name)
+        finally:
+            self._let_go(self.tensors[name])
+
+    def _let_go(self, stored: Stored) -> None:
+        """Mapped pages count as memory once they are read, and the file is to be in memory once, not twice."""
+        if stored.size and hasattr(mmap, "MADV_DONTNEED"):
+            start = stored.offset - stored.offset % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, start, stored.offset + stored.size - start)
+
+    def _dequantised(self, name: str) -> Tensor:
         stored = self.tensors[name]
         raw = np.frombuffer(self._map, np.uint8, stored.size, stored.offset)
         plain = PLAIN.get(stored.precision.upper())

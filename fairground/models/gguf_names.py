@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,29 @@ class _Fields:
             raise ConfigError(f"The GGUF file does not say {name!r}, so the model cannot be built; fetch it again.")
         return value
 
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A whole number above 0."""
+        value = self.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"The GGUF file gives {name} as {value!r}, but it must be a whole number above 0.")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A finite number above 0."""
+        value = self.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ConfigError(f"The GGUF file gives {name} as {value!r}, but it must be a number above 0.")
+        return float(value)
+
+    def layers(self, file: GGUFFile) -> int:
+        """How many blocks there are; refused where the file cannot hold them, before anything is made for each."""
+        layers = self.whole("block_count")
+        if layers > len(file.tensors):
+            raise ConfigError(
+                f"{file.path} gives block_count as {layers}, but holds {len(file.tensors)} tensors; fetch it again."
+            )
+        return layers
+
     def finish(self) -> None:
         left = sorted(set(self._fields) - self._seen)
         if left:
@@ -86,8 +110,8 @@ def describe(file: GGUFFile) -> tuple[DecoderConfig, Names]:
 
 
 def _llama(fields: _Fields, file: GGUFFile) -> DecoderConfig:
-    width, heads, layers = fields.get("embedding_length"), fields.get("attention.head_count"), fields.get("block_count")
-    head_dim = fields.get("attention.key_length", width // heads)
+    width, heads, layers = fields.whole("embedding_length"), fields.whole("attention.head_count"), fields.layers(file)
+    head_dim = fields.whole("attention.key_length", max(width // heads, 1))
     for name, expected in (
         ("attention.value_length", head_dim),
         ("rope.dimension_count", head_dim),
@@ -97,8 +121,8 @@ def _llama(fields: _Fields, file: GGUFFile) -> DecoderConfig:
         if fields.get(name, expected) != expected:
             raise ConfigError(f"The GGUF file gives {name} as {fields.get(name)}; Fairground runs only {expected}.")
     fields.get("vocab_size", 0)
-    rotary = Rotary(head_dim, float(fields.get("rope.freq_base", 10_000.0)))
-    window = fields.get("attention.sliding_window", 0)
+    rotary = Rotary(head_dim, fields.number("rope.freq_base", 10_000.0))
+    window = fields.get("attention.sliding_window", 0) and fields.whole("attention.sliding_window")
     name = str(file.metadata.get("general.basename", file.metadata.get("general.name", ""))).lower()
     return DecoderConfig(
         family="mistral" if window or name.startswith("mistral") else "llama",  # a label; the mathematics is one
@@ -111,7 +135,7 @@ def _llama(fields: _Fields, file: GGUFFile) -> DecoderConfig:
         mlp_width=fields.get("feed_forward_length"),
         context_length=fields.get("context_length"),
         norm="rms",
-        norm_eps=float(fields.get("attention.layer_norm_rms_epsilon")),
+        norm_eps=fields.number("attention.layer_norm_rms_epsilon"),
         activation="silu",
         gated_mlp=True,
         parallel=False,
@@ -135,16 +159,18 @@ def _rows(file: GGUFFile) -> int:
 
 def _scaling(fields: _Fields, file: GGUFFile, rotary: Rotary) -> RotaryScaling | None:
     kind = fields.get("rope.scaling.type", "none")
-    factor = float(fields.get("rope.scaling.factor", 1.0))
-    original = int(fields.get("rope.scaling.original_context_length", fields.get("context_length")))
+    factor = fields.number("rope.scaling.factor", 1.0)
+    original = fields.whole("rope.scaling.original_context_length", fields.whole("context_length"))
     fields.get("rope.scaling.finetuned", False)
     if "rope_freqs.weight" in file.tensors:
+        if file.tensors["rope_freqs.weight"].shape != (rotary.dim // 2,):
+            raise ConfigError(f"{file.path} has not one of its rope_freqs for each of {rotary.dim // 2} rotated pairs.")
         return _from_divisors(file.read("rope_freqs.weight").float(), rotary)
     if kind == "linear":
         return RotaryScaling("linear", factor, original)
     if kind == "yarn":
         grown = RotaryScaling("yarn", factor, original).attention_factor
-        stated = float(fields.get("rope.scaling.attn_factor", 1.0))
+        stated = fields.number("rope.scaling.attn_factor", 1.0)
         log_factor = 1.0 + 0.1 * float(torch.tensor(factor).log())
         return RotaryScaling("yarn", factor, original, attention_factor=grown * stated * log_factor)
     if kind != "none":
@@ -158,13 +184,13 @@ def _from_divisors(divisors: torch.Tensor, rotary: Rotary) -> RotaryScaling:
     """LLaMA 3's scaling is written into GGUF as what each frequency is divided by; find the release's numbers again."""
     found = RotaryScaling("llama3", float(divisors.max()), 8192, 1.0, 4.0)
     ours = frequencies(rotary) / frequencies(Rotary(rotary.dim, rotary.theta, scaling=found))
-    if divisors.shape != ours.shape or not torch.allclose(ours, divisors, rtol=1e-3):
+    if not torch.allclose(ours, divisors, rtol=1e-3):
         raise ConfigError("The GGUF file's rope_freqs are not LLaMA 3's rotary scaling, which is the one known here.")
     return found
 
 
 def _gpt2(fields: _Fields, file: GGUFFile) -> DecoderConfig:
-    width, heads, layers = fields.get("embedding_length"), fields.get("attention.head_count"), fields.get("block_count")
+    width, heads, layers = fields.whole("embedding_length"), fields.whole("attention.head_count"), fields.layers(file)
     return DecoderConfig(
         family="gpt2",
         vocab_size=_rows(file),
@@ -176,7 +202,7 @@ def _gpt2(fields: _Fields, file: GGUFFile) -> DecoderConfig:
         mlp_width=fields.get("feed_forward_length"),
         context_length=fields.get("context_length"),
         norm="layer",
-        norm_eps=float(fields.get("attention.layer_norm_epsilon")),
+        norm_eps=fields.number("attention.layer_norm_epsilon"),
         activation="gelu_tanh",
         gated_mlp=False,
         parallel=False,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from fairground.errors import DoesNotFit, UnknownModel, WeightsError
+from fairground.errors import ConfigError, DoesNotFit, UnknownModel, WeightsError
 from fairground.models.assemble import SHORT, Names, Precision, assemble, stored_precision
 from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
 from fairground.models.families import family_of
 from fairground.models.gguf_file import GGUFFile
 from fairground.models.gguf_names import describe
+from fairground.models.rotary import frequencies
 from fairground.models.weight_file import PickledFile, SafetensorsFile, ShardedFile, WeightFile
 
 BITS: dict[Precision, float] = {"float32": 32, "bfloat16": 16, "int8": 8.1, "int4": 5}
+MOST_LAYERS = 10_000
 ROOM_TO_WORK = 500_000_000  # bytes beside the weights: the largest tensor as it is read, activations, a short cache
 
 
@@ -52,14 +57,51 @@ def open_source(path: Path, *, allow_pickle: bool = False) -> Source:
     """A model folder or a GGUF file, its config and headers checked. Raises a ModelError that says what is wrong."""
     if path.is_file() and path.suffix == ".gguf":
         gguf = GGUFFile(path)
-        config, names = describe(gguf)
+        with _understood(path):
+            config, names = describe(gguf)
+            _check_rotary(config)
         return Source(path, config, names, gguf)
     if not path.is_dir():
         raise UnknownModel(f"There is no model folder or .gguf file at {path}; check the path.")
     published = read_config(path)
     family = family_of(published)
     names = Names(family.weights, family.buffers, family.prefix)
-    return Source(path, family.decoder_config(published), names, _weights(path, allow_pickle))
+    with _understood(path / "config.json"):
+        _check_sizes(published)
+        config = family.decoder_config(published)
+        _check_rotary(config)
+    return Source(path, config, names, _weights(path, allow_pickle))
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """A config is a stranger's text: a value of a kind that nobody expected is an error of the config, not of ours."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"{path} has a value that cannot be understood ({reason[:120]}), so nothing was loaded."
+        ) from error
+
+
+def _check_sizes(published: dict[str, Any]) -> None:
+    """Refuses numbers that no model has, before anything is made in such a number."""
+    left: list[tuple[str, Any]] = list(published.items())
+    while left:
+        name, value = left.pop()
+        most = MOST_LAYERS if "layer" in name or name == "attention_types" else 2**31
+        if isinstance(value, list | dict):
+            left += [(name, part) for part in (value.values() if isinstance(value, dict) else value)]
+        elif isinstance(value, int) and value > most:
+            shown = value if value < 10**20 else f"a number of {len(str(value))} digits"
+            raise ConfigError(f"config.json gives {name} as {shown}, more than any model has; fetch the model again.")
+
+
+def _check_rotary(config: DecoderConfig) -> None:
+    rotary = config.rotary
+    if rotary and (rotary.dim > 2**16 or not all(map(math.isfinite, frequencies(rotary).tolist()))):
+        raise ConfigError("The config's rotary positions turn by angles that are no numbers, so nothing was loaded.")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

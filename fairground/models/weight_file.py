@@ -98,7 +98,7 @@ class SafetensorsFile:
         try:
             kind, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
             whole = all(type(number) is int and number >= 0 for number in (*shape, start, stop))
-            size = math.prod(shape) * SIZES[kind]
+            size = math.prod(shape) * SIZES[kind] if whole else 0
         except (KeyError, TypeError, ValueError):
             raise self._wrong(f"describes the tensor {name!r} in a way that cannot be read") from None
         if not whole or stop < start or base + stop > total:
@@ -128,9 +128,9 @@ class ShardedFile:
 
     def __init__(self, index: Path) -> None:
         try:
-            table = json.loads(index.read_text())["weight_map"]
+            table = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             shards = {name: str(shard) for name, shard in table.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
             raise WeightsError(f"{index} is not an index of weight files; fetch it again.") from None
         outside = [shard for shard in shards.values() if Path(shard).name != shard]
         if outside:

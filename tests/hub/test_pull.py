@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub
+import huggingface_hub.constants
 import pytest
 from fake_hub import FILES, REF, WANTED, WEIGHTS, FakeHub, Fault, partial_bytes
 

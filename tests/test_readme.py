@@ -1,0 +1,64 @@
+"""Everything that the README shows is run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("#  ")[0].strip() for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
+FAIRGROUND = [command for command in COMMANDS if command.startswith("fairground")]
+MAKE = [command for command in COMMANDS if command.startswith("make")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    """A state folder of its own, shared by the commands as on a person's machine."""
+    return tmp_path_factory.mktemp("home")
+
+
+def run(arguments: list[str], home: Path) -> str:
+    done = subprocess.run(
+        arguments, cwd=home, capture_output=True, text=True, timeout=300, check=False,
+        env={"FAIRGROUND_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HOME": str(home)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_command_is_of_a_kind_that_is_run() -> None:
+    assert len(FAIRGROUND) >= 6
+    assert sorted([*FAIRGROUND, *MAKE]) == sorted(COMMANDS)
+
+
+def test_the_commands(home: Path) -> None:
+    shown = {command: run([str(Path(sys.executable).with_name("fairground")), *shlex.split(command)[1:]], home)
+             for command in FAIRGROUND}  # fmt: skip
+    assert "GPT 4" in shown["fairground rate --record"]
+    assert "Paris" in shown['fairground chat smollm2 -p "What is the capital of France?"']
+    assert (home / "rank" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_make_knows_the_targets(command: str) -> None:
+    target = command.split()[1]
+    subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_python(home: Path) -> None:
+    (script,) = [text for kind, text in BLOCKS if kind == "python"]
+    assert "Score(logprob=" in run([sys.executable, "-c", script], home)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "CHANGELOG.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
