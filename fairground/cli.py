@@ -33,7 +33,9 @@ app = typer.Typer(
     help="Run, rank, refine, share and govern open language models on machines you own.",
     epilog="Start with: fairground rate --record, then: fairground rank smollm2",
 )
-out, err = Console(), Console(stderr=True)
+# A pipe or a file has no width of its own; 100 columns hold every table.
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100)
+err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all cores).", min=1)]
@@ -429,6 +431,8 @@ class Opening:
             licence=lookup(reference.target).licence if named else None,
             deterministic=self.deterministic,
             allow_pickle=self.allow_pickle,
+            # Only where somebody watches: elsewhere standard error is for what went wrong.
+            notice=(lambda said: err.print(said, style="dim", highlight=False)) if err.is_terminal else None,
         )
 
 

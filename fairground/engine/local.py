@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from fairground.kernels.packed_linear import pack, packs_here
 from fairground.models.assemble import Precision, memory_bytes
 from fairground.models.chat_template import ChatTemplate
 from fairground.models.gguf_file import GGUFFile
-from fairground.models.load import Loaded, open_source
+from fairground.models.load import Loaded, memory_sentence, open_source
 from fairground.models.tokenizer import Tokenizer
 from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest
 
@@ -158,10 +158,12 @@ def open_model(
     licence: str | None = None,
     deterministic: bool = False,
     allow_pickle: bool = False,
+    notice: Callable[[str], None] | None = None,
 ) -> LocalGenerator:
     """Loads a model folder or a GGUF file.
 
-    `threads`: CPU threads for the products (default: all cores). Raises a ModelError that says what is wrong.
+    `threads`: CPU threads for the products (default: all cores). `notice` is told, before a weight is read, what memory
+    that takes. Raises a ModelError that says what is wrong; DoesNotFit where the memory is not there.
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise UnknownModel(f"There is no device {device!r} on this machine; leave --device out to run on the CPU.")
@@ -169,6 +171,8 @@ def open_model(
     source = open_source(path, allow_pickle=allow_pickle)
     gguf = isinstance(source.file, GGUFFile)
     tokenizer = Tokenizer.from_gguf(source.file.metadata) if gguf else Tokenizer.from_folder(path)  # type: ignore[attr-defined]
+    if notice:
+        notice(f"{name or path.stem} {memory_sentence(source.config, precision)}.")
     loaded = compute(source.load, precision, device)
     if device == "cpu" and precision == "bfloat16" and packs_here():
         compute(pack, loaded.decoder.blocks)

@@ -39,7 +39,9 @@ class Column:
     meaning: str = ""
 
     def of(self, model: Mapping[str, Any]) -> Estimate | None:
-        """The model's number in this column, None where it was not measured."""
+        """The model's number in this column, None where it was not measured or says nothing: the floor's speed."""
+        if is_floor(model) and self.metric in ("ttft_ms", "tokens_per_s"):
+            return None
         found = estimate((model.get("metrics") or {}).get(self.metric))
         if found is None and self.metric == "relations":
             found = task_accuracy(model, "relations")

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairground.errors import ConfigError
+
 GROUP = 32  # int4 weights that share a scale and a zero
-TILE = 64  # output rows that torch packs together
+TILE = 64  # output rows are filled up to a multiple of this, the most that torch packs together
 PACKED_ROWS = {4: 240, 8: 64}  # up to this many rows the packed product was the faster one (benchmarks/README.md)
 SHRINKS = torch.tensor([1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7])
 
@@ -125,25 +127,30 @@ def _pack(levels: Tensor) -> Tensor:
 
 
 @cache
-def _row_order() -> Tensor | None:
-    """Where each row of a tile lies among the nibbles of torch's packed layout, low ones first: int64 [64].
+def _layout() -> tuple[int, Tensor | None]:
+    """Rows of one tile of torch's packed layout, and where each lies among its nibbles, low first (None: in order).
 
-    None: they lie in order. torch lays a tile out as the processor likes, so the order is read off by packing row
-    numbers.
+    torch lays tiles out as the processor likes, so this is read off by packing row numbers. Raises ConfigError where
+    they come back in a way that is not known.
     """
     rows = torch.arange(TILE, dtype=torch.int32)[:, None].expand(TILE, GROUP).contiguous()
-    halves = [_pack(part).view(GROUP, TILE // 2)[0] for part in (rows % 16, rows // 16)]
-    low, high = ((halves[1] & 15) * 16 + (halves[0] & 15), (halves[1] >> 4) * 16 + (halves[0] >> 4))
-    order = torch.cat((low, high)).long().argsort()
-    return None if torch.equal(order, torch.arange(TILE)) else order
+    ones, sixteens = _pack(rows % 16).flatten(), _pack(rows // 16).flatten()
+    for tile in (64, 32, 16):
+        low, high = (sixteens & 15) * 16 + (ones & 15), (sixteens >> 4) * 16 + (ones >> 4)
+        shape = (TILE // tile, GROUP, tile // 2)
+        found = torch.cat((low.view(shape), high.view(shape)), -1).long()
+        first = torch.arange(0, TILE, tile)[:, None, None]
+        order = found[0, 0].argsort()
+        if torch.equal(found[:, :, order] - first, torch.arange(tile).expand(found.shape)):
+            return tile, None if torch.equal(order, torch.arange(tile)) else order
+    raise ConfigError("This processor lays 4-bit weights out in an unknown way; use #int8 instead of #int4.")
 
 
 def _unpack(packed: Tensor) -> Tensor:
     """Levels 0 to 15 as uint8 [out, in] from torch's packed layout."""
-    tiles = packed.shape[0] // TILE
-    bytes_ = packed.view(tiles, -1, TILE // 2)
+    tile, order = _layout()
+    bytes_ = packed.flatten().view(packed.shape[0] // tile, -1, tile // 2)
     nibbles = torch.cat((bytes_ & 15, bytes_ >> 4), -1)
-    order = _row_order()
     if order is not None:
         nibbles = nibbles[:, :, order]
     return nibbles.transpose(1, 2).reshape(packed.shape[0], -1)

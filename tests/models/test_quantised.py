@@ -131,7 +131,6 @@ for shape in ((64, 32), (100, 96), (192, 64)):
 """
 
 
-@pytest.mark.xfail(strict=True, reason="_unpack takes tiles to be 64 rows; without AVX-512 torch makes them of 32")
 @pytest.mark.parametrize("processor", ["default", "avx2"])
 def test_layouts_of_other_processors(processor: str) -> None:
     """torch lays packed weights out by what the processor can; an older one is asked for by its environment."""

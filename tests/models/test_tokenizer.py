@@ -186,7 +186,7 @@ def test_byte_level_gguf(byte_level: Path, pre: str | None) -> None:
 @pytest.mark.parametrize(
     ("pre", "text", "cuts"),
     [
-        ("smollm", "a\n\n123  4", ["a", "\n\n", "123", " ", " 4"]),
+        ("smollm", "a\n\n123  4", ["a", "\n", "\n", "123", " ", " 4"]),
         ("llama-bpe", "a 12345 they'RE\n\n x", ["a", " ", "123", "45", " they", "'RE", "\n\n", " x"]),
         ("qwen2", "a 12345 b", ["a", " ", "1", "2", "3", "4", "5", " b"]),
         ("tekken", "aB 12/\nHTTPServer", ["a", "B", " ", "1", "2", "/\n", "HTTPServer"]),
