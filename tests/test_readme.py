@@ -26,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
 
 def run(arguments: list[str], home: Path) -> str:
     done = subprocess.run(
-        arguments, cwd=home, capture_output=True, text=True, timeout=300, check=False,
+        arguments, cwd=home, capture_output=True, text=True, timeout=900, check=False,
         env={"FAIRGROUND_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HOME": str(home)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from fairground.models.weight_file import WeightFile, check_finite
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
 SHORT: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "int8", "int4": "int4"}
+TRIM_BYTES = 64_000_000
 SHARD_BYTES = 4_000_000_000
 WEIGHT_FILE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
@@ -58,6 +60,7 @@ def assemble(
     left = {name for name in file.tensors if not name.endswith(names.buffers or ("\0",))}
     if config.tied_head:
         wanted["head.weight"] = wanted["embed.weight"]
+    unreturned = 0  # bytes
     for row in expand(names.weights, config.layers):
         ours = [name for name in row.ours if name in wanted]
         if not ours:
@@ -96,6 +99,10 @@ def assemble(
                 continue
             _place(decoder, name, part.to(dtype=dtype, device=device, copy=False).contiguous())
         _quantise_finished(decoder, ours, precision)
+        unreturned += tensor.nbytes
+        if unreturned > TRIM_BYTES:
+            unreturned = 0
+            _return_freed_memory()
     if wanted:
         raise WeightsError(f"{path} gives nothing for {min(wanted)!r}; its kind of file has no name for that weight.")
     if left:
@@ -107,7 +114,16 @@ def assemble(
         decoder.head.weight = decoder.embed.weight
     if precision in ("int8", "int4"):
         _quantise_vocabulary(decoder)
+    _return_freed_memory()
     return decoder.eval()
+
+
+def _return_freed_memory() -> None:
+    """Has glibc give back what it keeps of freed tensors: between packed weights, holes came to five times the weights."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        pass  # another system's memory, which is returned by itself or not at all
 
 
 def _unpair(rows: Tensor, heads: int) -> Tensor:

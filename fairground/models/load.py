@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from fairground.models.weight_file import PickledFile, SafetensorsFile, ShardedF
 
 BITS: dict[Precision, float] = {"float32": 32, "bfloat16": 16, "int8": 8.1, "int4": 5}
 MOST_LAYERS = 10_000
-M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 ROOM_TO_WORK = 500_000_000  # bytes beside the weights: the largest tensor as it is read, activations, a short cache
 
 
@@ -49,8 +47,7 @@ class Source:
     def load(self, precision: Precision, device: str = "cpu") -> Loaded:
         """Reads the weights. Raises DoesNotFit before the first is read, and WeightsError for a bad one."""
         check_memory(self.config, precision, self.path, device)
-        with _freed_memory_returned():
-            decoder = assemble(self.config, self.names, self.file, self.path, precision, device)
+        decoder = assemble(self.config, self.names, self.file, self.path, precision, device)
         stored = stored_precision(self.file)
         short = SHORT[precision]
         return Loaded(decoder, short if stored == short else f"{short} from {stored}")
@@ -74,24 +71,6 @@ def open_source(path: Path, *, allow_pickle: bool = False) -> Source:
         config = family.decoder_config(published)
         _check_rotary(config)
     return Source(path, config, names, _weights(path, allow_pickle))
-
-
-@contextmanager
-def _freed_memory_returned() -> Iterator[None]:
-    """Has glibc hand freed tensors back to the system at once, as long as this lasts.
-
-    By itself it keeps what is below 32 MB, and the holes between packed weights came to five times the weights.
-    """
-    try:
-        set_option: Callable[[int, int], int] = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another system's memory
-        yield
-        return
-    set_option(M_MMAP_THRESHOLD, 1 << 20)
-    try:
-        yield
-    finally:
-        set_option(M_MMAP_THRESHOLD, 32 << 20)  # where glibc's own adjusting ends
 
 
 @contextmanager
