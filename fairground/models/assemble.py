@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from fairground.models.weight_file import WeightFile, check_finite
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
 SHORT: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "int8", "int4": "int4"}
-TRIM_BYTES = 64_000_000
+TRIM_BYTES = 32_000_000
 SHARD_BYTES = 4_000_000_000
 WEIGHT_FILE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
@@ -119,11 +120,9 @@ def assemble(
 
 
 def _return_freed_memory() -> None:
-    """Has glibc give back what it keeps of freed tensors: between packed weights, holes came to five times the weights."""
-    try:
+    """Has glibc give back what it keeps of freed tensors; between packed weights it kept five times their size."""
+    with suppress(AttributeError, OSError, TypeError):  # on another system, which has no such call
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        pass  # another system's memory, which is returned by itself or not at all
 
 
 def _unpair(rows: Tensor, heads: int) -> Tensor:
