@@ -27,7 +27,7 @@ from fairground.models.weight_file import WeightFile, check_finite
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
 SHORT: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "int8", "int4": "int4"}
-TRIM_BYTES = 8_000_000
+TRIM_BYTES = 16_000_000
 SHARD_BYTES = 4_000_000_000
 WEIGHT_FILE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
