@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-RANK := $(BIN)/fairground rank smollm2 smollm2,shots=5 'smollm2\#int4' uniform
+OURS := commons-gpt2-2m commons-gpt-neo-2m commons-gpt-j-2m commons-llama-2m commons-mistral-2m commons-5gram
+RANK := $(BIN)/fairground rank smollm2 smollm2,shots=5 'smollm2\#int4' $(OURS) uniform
 
 .PHONY: rank test verify lint clean
 .DELETE_ON_ERROR:

@@ -1,19 +1,51 @@
-"""The benchmark page shows what the raw results hold."""
+"""The benchmark page shows what the raw results hold, and what is compared computes the same."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-def test_tables_are_written_from_the_raw_results() -> None:
+@pytest.fixture
+def tables() -> ModuleType:
     spec = importlib.util.spec_from_file_location("tables", BENCHMARKS / "tables.py")
     assert spec
     assert spec.loader
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
+    return tables
+
+
+def test_tables_are_written_from_the_raw_results(tables: ModuleType) -> None:
     page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     assert tables.page(page) == page
     assert "times better" in page
+    for name in tables.TABLES:
+        assert f"<!-- {name} -->" in page
+
+
+def test_contestants_train_the_same_model(tables: ModuleType, tmp_path: Path) -> None:
+    """One turn at a tiny shape; the script itself ends where a first loss differs, and all later ones are close."""
+    out = tmp_path / "training.json"
+    tiny = "--shapes gpt2:60k --vocabulary 256 --context 32 --batch 2 --steps 1 --rounds 1 --threads 1 --no-compile"
+    command = [sys.executable, str(BENCHMARKS / "training_against_peers.py"), *tiny.split(), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    raw = json.loads(out.read_text(encoding="utf-8"))
+    (shape,) = raw["shapes"].values()
+    losses = {name: end["losses"] for name, end in shape["ends"].items()}
+    assert set(losses) == {"fairground", "trainer", "nanogpt"}
+    for name in losses:
+        assert losses[name] == pytest.approx(losses["fairground"], abs=2e-3), name
+    assert len(losses["fairground"]) == 3
+    table = tables.training(raw)
+    assert all(tables.CONTESTANTS[name] in table for name in losses)
+    assert table.count("\n| ") == 4

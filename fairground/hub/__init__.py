@@ -4,6 +4,6 @@ Import from the modules themselves, so that listing the catalogue does not load 
 
     catalogue   the models that Fairground knows by name, and what an `hf:ORG/NAME` reference means
     installed   what is on this machine: `state`, `locate`, `verify`, `remove`
-    pull        `pull`, from a Hugging Face hub or from a Python package
+    pull        `pull`: out of this package, from a Hugging Face hub, or from another Python package
     home        the state folder, its layout and its locks
 """

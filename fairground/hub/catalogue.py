@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 from fairground.errors import UnknownModel
+from fairground.hub.manifest import FileRecord, Source
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
+COMMONS = Path(__file__).with_name("commons")  # the models that come with the package, a folder each
 
 # As the Hugging Face hub defines names; "--" and ".." are not allowed there, so ORG--NAME is one folder per repository.
 _REPOSITORY_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
@@ -48,8 +51,28 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class Bundled:
+    """A model that comes with Fairground: `folder` is its name under `COMMONS`, `files` what lies in it.
+
+    `files` is empty where this installation was made without the model.
+    """
+
+    folder: str
+    files: dict[str, FileRecord]
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files together."""
+        return sum(record.size for record in self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A model of the catalogue. `parameters` is exact, `download_bytes` approximate, `licence` an SPDX id or a name."""
+    """A model of the catalogue. `parameters` is exact, `licence` an SPDX id or a name.
+
+    `download_bytes` is approximate; of a bundled model, the exact size of its files. `repository` is None where no hub
+    has the model.
+    """
 
     name: str
     title: str
@@ -60,8 +83,14 @@ class Entry:
     download_bytes: int
     description: str
     source: str
-    repository: Repository
+    repository: Repository | None
     package: Package | None = None
+    bundled: Bundled | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """As `Target.sources`."""
+        return _sources(self.bundled, self.repository, self.package)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +99,21 @@ class Target:
 
     name: str
     folder: str
-    repository: Repository
+    repository: Repository | None
     package: Package | None
+    bundled: Bundled | None
     gated: bool
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where this installation can take the model from, in the order in which `auto` asks; perhaps nowhere."""
+        return _sources(self.bundled, self.repository, self.package)
 
 
 def catalogue() -> list[Entry]:
     """Every entry, in the catalogue's order."""
-    table = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
-    return [_entry(name, fields, table["defaults"]) for name, fields in table["models"].items()]
+    table, bundles = tomllib.loads(CATALOGUE.read_text(encoding="utf-8")), _bundles()
+    return [_entry(name, fields, table["defaults"], bundles) for name, fields in table["models"].items()]
 
 
 def lookup(name: str) -> Entry:
@@ -101,7 +136,7 @@ def resolve(ref: str) -> Target:
     """
     if not ref.startswith("hf:"):
         entry = lookup(ref)
-        return Target(entry.name, entry.name, entry.repository, entry.package, entry.gated)
+        return Target(entry.name, entry.name, entry.repository, entry.package, entry.bundled, entry.gated)
     repo, at, revision = ref.removeprefix("hf:").partition("@")
     if not at:
         revision = "main"
@@ -115,11 +150,38 @@ def resolve(ref: str) -> Target:
     table = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
     # A branch may hold "/" ("refs/pr/1"); quoted, it stays one folder.
     folder = f"hf/{org}--{name}@{quote(revision, safe='')}"
-    return Target(f"hf:{repo}@{revision}", folder, _repository(repo, revision, table["defaults"]), None, False)
+    return Target(f"hf:{repo}@{revision}", folder, _repository(repo, revision, table["defaults"]), None, None, False)
 
 
-def _entry(name: str, fields: dict[str, Any], defaults: dict[str, Any]) -> Entry:
+def _sources(bundled: Bundled | None, repository: Repository | None, package: Package | None) -> tuple[Source, ...]:
+    found: dict[Source, bool] = {
+        "bundled": bundled is not None and bool(bundled.files),
+        "hub": repository is not None,
+        "package": package is not None,
+    }
+    return tuple(source for source, there in found.items() if there)
+
+
+def _bundles() -> dict[str, dict[str, FileRecord]]:
+    """What `tools/bundle_models.py` recorded of each bundled model.
+
+    A record that is missing or damaged stands for none, so that only those models suffer from it.
+    """
+    try:
+        table = json.loads((COMMONS / "manifest.json").read_text(encoding="utf-8"))
+        return {
+            name: {file: FileRecord(record["size"], record["sha256"]) for file, record in files.items()}
+            for name, files in table.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _entry(
+    name: str, fields: dict[str, Any], defaults: dict[str, Any], bundles: dict[str, dict[str, FileRecord]]
+) -> Entry:
     package = fields.get("package")
+    bundled = Bundled(name, bundles.get(name, {})) if fields.get("bundled") else None
     return Entry(
         name=name,
         title=fields["title"],
@@ -127,11 +189,12 @@ def _entry(name: str, fields: dict[str, Any], defaults: dict[str, Any]) -> Entry
         parameters=fields["parameters"],
         licence=fields["licence"],
         gated=fields.get("gated", False),
-        download_bytes=fields["download_bytes"],
+        download_bytes=bundled.bytes if bundled else fields["download_bytes"],
         description=fields["description"],
         source=fields["source"],
-        repository=_repository(fields["repo"], fields["revision"], defaults | fields),
+        repository=_repository(fields["repo"], fields["revision"], defaults | fields) if "repo" in fields else None,
         package=Package(**package) if package else None,
+        bundled=bundled,
     )
 
 

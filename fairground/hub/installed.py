@@ -7,34 +7,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairground.errors import DownloadError, UnknownModel
-from fairground.hub.catalogue import resolve
+from fairground.hub.catalogue import Target, resolve
 from fairground.hub.home import discard, disk_errors, locked, model_folder, partial_folder
 from fairground.hub.manifest import MANIFEST, Manifest, Progress, hash_file, intact, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Whether a model is pulled, its bytes on disk (also those of an interrupted pull), and where it came from."""
+    """Whether a model is pulled, its bytes on disk (also of what does not count as pulled), and where it came from.
+
+    `why` describes in a few words what is not pulled, where there is more to say than that nobody did.
+    """
 
     pulled: bool
     bytes: int = 0
     where_from: str | None = None
     path: Path | None = None
+    why: str = ""
 
     def __str__(self) -> str:
         if self.pulled:
             return f"pulled ({self.bytes / 1e6:,.0f} MB, {self.where_from})"
-        return f"not pulled ({self.bytes / 1e6:,.0f} MB of an interrupted pull)" if self.bytes else "not pulled"
+        return self.why or "not pulled"
 
 
 def state(ref: str) -> State:
     """What is here of a catalogue name or `hf:` reference; reads no weights. Raises UnknownModel for an unknown one."""
-    folder = resolve(ref).folder
-    path = model_folder(folder)
+    target = resolve(ref)
+    path = model_folder(target.folder)
     manifest = read_manifest(path)
-    if manifest is None or not intact(path, manifest):
-        return State(False, _bytes_on_disk(partial_folder(folder)))
-    return State(True, manifest.bytes, manifest.where_from, weights_path(path, manifest))
+    if manifest is not None and current(target, path, manifest):
+        return State(True, manifest.bytes, manifest.where_from, weights_path(path, manifest))
+    partial = _bytes_on_disk(partial_folder(target.folder))
+    if not target.sources:
+        return State(False, partial, why="missing from this copy")
+    if partial:
+        return State(False, partial, why=f"not pulled ({partial / 1e6:,.0f} MB of an interrupted pull)")
+    if manifest is not None and intact(path, manifest):
+        return State(False, manifest.bytes, why=f"not pulled ({manifest.bytes / 1e6:,.0f} MB of another version)")
+    return State(False)
+
+
+def current(target: Target, folder: Path, manifest: Manifest) -> bool:
+    """Whether a pulled folder may be used: its files are there and, of a bundled model, those of this installation.
+
+    Otherwise whoever upgrades Fairground would go on measuring the models of the version before.
+    """
+    known = target.bundled.files if target.bundled else {}
+    other = manifest.source == "bundled" and bool(known) and manifest.files != known
+    return intact(folder, manifest) and not other
 
 
 def locate(ref: str) -> Path | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 MANIFEST = "fairground.json"
 BLOCK = 1 << 20  # bytes read at a time
 
-Source = Literal["hub", "package"]
+Source = Literal["bundled", "hub", "package"]
 Progress = Callable[[str, int, int], None]  # file, bytes done, bytes in all
 
 
@@ -29,8 +29,8 @@ class FileRecord:
 class Manifest:
     """What lies in a pulled folder.
 
-    `origin` is the repository or the package's requirement. `revision` and `commit` are None for a package. `pulled_at`
-    is UTC in ISO 8601. `files` maps each path to its record.
+    `origin` is the repository, the package's requirement, or the Fairground that a bundled model came with. `revision`
+    and `commit` are None but for a hub. `pulled_at` is UTC in ISO 8601. `files` maps each path to its record.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Manifest:
 
     @property
     def where_from(self) -> str:
-        """The origin in a few words, for a list: "hub ORG/NAME@1a2b3c4" or "package NAME==VERSION"."""
+        """The origin in a few words, for a list: "hub ORG/NAME@1a2b3c4", "bundled fairground==VERSION"."""
         return f"hub {self.origin}@{self.commit[:7]}" if self.commit else f"{self.source} {self.origin}"
 
     def write(self, folder: Path) -> None:

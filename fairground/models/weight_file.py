@@ -112,6 +112,11 @@ class SafetensorsFile:
         kind = FLOATS.get(stored.precision.upper())
         if kind is None:
             raise WeightsError(f"{self.path} holds {name!r} as {stored.precision}, which is not a float type.")
+        return self.raw(name).view(kind).view(stored.shape)
+
+    def raw(self, name: str) -> Tensor:
+        """The tensor's bytes as they lie in the file: uint8 [size]. Raises WeightsError."""
+        stored = self.tensors[name]
         raw = torch.empty(stored.size, dtype=torch.uint8)
         self._file.seek(stored.offset)
         view, got = memoryview(raw.numpy()), 0  # type: ignore[arg-type]
@@ -120,7 +125,7 @@ class SafetensorsFile:
             if not count:
                 raise self._wrong(f"ended while {name!r} was read")
             got += count
-        return raw.view(kind).view(stored.shape)
+        return raw
 
 
 class ShardedFile:

@@ -1,0 +1,156 @@
+"""What every command shares: the consoles, the common options, how models are fetched and opened, a progress bar."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fairground import __version__
+from fairground.errors import MissingExtra, RequestError
+
+if TYPE_CHECKING:
+    from fairground.hub.reference import Reference
+    from fairground.models.decoder import Decoder
+    from fairground.models.tokenizer import Tokenizer
+    from fairground.types import Generator
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Run, rank, refine, share and govern open language models on machines you own.",
+    epilog="Start with: fairground rate --record, then: fairground rank smollm2",
+)
+# A pipe or a file has no width of its own; 100 columns hold every table.
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100)
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all cores).", min=1)]
+Device = Annotated[str, typer.Option(help="Where to run: cpu, or cuda on a machine that has it.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Write the same in any company in bfloat16 too; slower.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Accept pytorch_model.bin, which only a trusted source may give.")
+]
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        print(f"fairground {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+class Opening:
+    """How local models are opened: what the command line said of threads, device and the like."""
+
+    def __init__(self, threads: int | None, device: str, deterministic: bool, allow_pickle: bool) -> None:
+        self.threads, self.device = threads, device
+        self.deterministic, self.allow_pickle = deterministic, allow_pickle
+
+    def fetch(self, reference: Reference) -> None:
+        """Pulls a catalogue or hub model that is not here yet."""
+        from fairground.hub.installed import locate
+
+        if reference.kind == "catalogue" and locate(reference.target) is None:
+            pull_model(reference.target, "auto", self.allow_pickle)
+
+    def open(self, reference: Reference) -> Generator:
+        """The generator that a reference stands for; fetched before. Raises a FairgroundError."""
+        if reference.kind == "uniform":
+            from fairground.evaluation.baseline import UniformGuesser
+
+            return UniformGuesser()
+        if reference.kind == "remote":
+            from fairground.remote.openai import open_remote
+
+            return open_remote(reference.target)
+        try:
+            from fairground.engine.local import open_model
+        except ImportError as missing:
+            raise MissingExtra(
+                f"Running models here needs {missing.name}; install it with: pip install 'fairground[local]'"
+            ) from None
+        from fairground.hub.catalogue import lookup
+        from fairground.hub.installed import locate
+
+        catalogued = reference.kind == "catalogue"
+        path = locate(reference.target) if catalogued else Path(reference.target)
+        assert path is not None
+        named = catalogued and not reference.target.startswith("hf:")
+        return open_model(
+            path,
+            name=reference.name,
+            precision=reference.precision,  # type: ignore[arg-type]
+            device=self.device,
+            threads=self.threads,
+            licence=lookup(reference.target).licence if named else None,
+            deterministic=self.deterministic,
+            allow_pickle=self.allow_pickle,
+            # Only where somebody watches: elsewhere standard error is for what went wrong.
+            notice=(lambda said: err.print(said, style="dim", highlight=False)) if err.is_terminal else None,
+        )
+
+    def weights(self, name: str) -> tuple[Decoder, Tokenizer]:
+        """A local model's decoder and tokenizer alone, for a teacher. Raises a FairgroundError."""
+        from fairground.models.load import load_with_tokenizer
+
+        loaded, words = load_with_tokenizer(self.path(name), device=self.device, allow_pickle=self.allow_pickle)
+        return loaded.decoder, words
+
+    def path(self, name: str) -> Path:
+        """Where a local model lies; fetched before if need be. Raises a FairgroundError."""
+        from fairground.hub.installed import locate
+        from fairground.hub.reference import parse
+
+        if Path(name).exists():
+            return Path(name)
+        reference = parse(name)
+        if reference.kind not in ("catalogue", "path"):
+            raise RequestError(f"{name} is not a model on this machine, so its weights cannot be had.")
+        self.fetch(reference)
+        path = locate(reference.target) if reference.kind == "catalogue" else Path(reference.target)
+        assert path is not None
+        return path
+
+
+def pull_model(name: str, source: str, allow_pickle: bool) -> Path:
+    from fairground.hub.pull import pull as fetch
+
+    with bar("{task.description}", DownloadColumn()) as shown:
+        task = shown.add_task(f"pulling {name}", total=None)
+        return fetch(
+            name,
+            progress=lambda file, done, total: shown.update(
+                task, description=f"{name}: {Path(file).name}", completed=done, total=total
+            ),
+            notice=lambda sentence: err.print(sentence, style="yellow", highlight=False),
+            source=source,  # type: ignore[arg-type]
+            allow_pickle=allow_pickle,
+        )
+
+
+@contextmanager
+def bar(description: str, *columns: Any) -> Iterator[Progress]:
+    """A progress bar on standard error, gone when the work is done; nothing where nobody watches."""
+    layout = [TextColumn(description), BarColumn(), *columns, TimeRemainingColumn()]
+    with Progress(*layout, console=err, transient=True, disable=not err.is_terminal) as shown:
+        yield shown

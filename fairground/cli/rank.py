@@ -1,0 +1,155 @@
+"""`rank` and `rate`: models against a suite, and against each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, out
+from fairground.errors import RequestError
+
+if TYPE_CHECKING:
+    from fairground.hub.reference import Reference
+
+
+@app.command(epilog="Example: fairground rank smollm2 smollm2,shots=5 smollm2#int4 uniform")
+def rank(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Models to rank; NAME[#PRECISION][,shots=K].")
+    ],
+    suite: Annotated[str, typer.Option(help="A suite by name, or a folder with a suite.toml.")] = "house",
+    limit: Annotated[int | None, typer.Option(help="Only the first N items of each task.", min=1)] = None,
+    shots: Annotated[
+        int, typer.Option(help="Solved examples in the prompt, where a model's name says nothing.", min=0)
+    ] = 0,
+    folder: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("rank"),
+    scorer: Annotated[
+        str | None,
+        typer.Option(help="The model under which relevance is computed (default: smollm2 where it is here)."),
+    ] = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    deterministic: Deterministic = False,
+    allow_pickle: AllowPickle = False,
+    as_json: Json = False,
+) -> None:
+    """Measure models on a suite and print the leaderboard, with intervals and paired tests.
+
+    Writes leaderboard.json, report.html and samples.jsonl.
+    """
+    from fairground.evaluation.files import leaderboard_text, write_run
+    from fairground.evaluation.report import html_report
+    from fairground.evaluation.runner import Entrant
+    from fairground.evaluation.runner import rank as measure
+    from fairground.evaluation.sentences import sentences
+    from fairground.evaluation.suite import load_suite
+    from fairground.evaluation.table import leaderboard_table
+    from fairground.hub.reference import parse
+
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
+    settings = Opening(threads, device, deterministic, allow_pickle)
+    loaded = load_suite(suite)
+    references = [parse(name) for name in models]
+    scoring = _scorer(scorer, references)
+
+    def entrant(reference: Reference) -> Entrant:
+        return Entrant(
+            reference.name, lambda: settings.open(reference), shots if reference.shots is None else reference.shots
+        )
+
+    for reference in (*references, *([scoring] if scoring else [])):
+        settings.fetch(reference)
+    with bar("{task.description}") as shown:
+        task = shown.add_task("starting")
+        run = measure(
+            [entrant(reference) for reference in references],
+            loaded,
+            limit=limit,
+            scorer=entrant(scoring) if scoring else None,
+            progress=lambda p: shown.update(
+                task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
+            ),
+            environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or os.cpu_count()},
+        )
+    findings = sentences(run.leaderboard)
+    write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})
+    if as_json:
+        print(leaderboard_text(run), end="")
+        return
+    out.print(leaderboard_table(run.leaderboard, findings))
+    first = next((r.name for r in references if r.kind != "uniform"), references[0].name)
+    out.print(f"\nThe report, with every answer, is {folder / 'report.html'}.", soft_wrap=True, highlight=False)
+    out.print("Try next:", highlight=False)
+    out.print(f"  fairground chat {first}", highlight=False, soft_wrap=True)
+    out.print(f"  fairground rank {first} {first}#int8 --limit 8", highlight=False, soft_wrap=True)
+
+
+def _scorer(named: str | None, references: Sequence[Reference]) -> Reference | None:
+    """Who scores everybody's answers: the named model, else smollm2 if it is here, else the first local one."""
+    from fairground.hub.installed import locate
+    from fairground.hub.reference import parse
+
+    if named:
+        return parse(named)
+    local = [r for r in references if r.kind in ("catalogue", "path")]
+    if any(r.target == "smollm2" for r in local) or locate("smollm2"):
+        return parse("smollm2")
+    return local[0] if local else None
+
+
+@app.command(epilog="Example: fairground rate --record")
+def rate(
+    battles: Annotated[
+        Path | None, typer.Argument(help="csv, jsonl or parquet with model_a, model_b, winner and perhaps a voter.")
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="The published record: 8,931 crowd votes of 2023.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Rate models from battles: Bradley-Terry with 95% intervals, clustered by voter."""
+    from dataclasses import asdict
+
+    from fairground.arena import record as published
+    from fairground.arena.battles import read_battles
+    from fairground.arena.ratings import rate as rate_battles
+    from fairground.arena.table import ratings_table
+
+    if record == (battles is not None):
+        raise RequestError("Give a file of battles, or --record for the published one; not both and not neither.")
+    if battles is None:
+        rows: Sequence[Any] = published.record_ratings()
+        title, notes = "The record: 8,931 crowd votes on 59 models, 2023", _record_notes()
+    else:
+        rows, title, notes = rate_battles(read_battles(battles)), str(battles), _both_bad_notes(battles)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        out.print(ratings_table(rows, title=title, notes=notes))
+
+
+def _record_notes() -> list[str]:
+    from fairground.arena import record as published
+
+    scores = published.scores()
+    best_open = next(row for row in scores if row.open)
+    above = [row.model for row in scores if row.mean > best_open.mean]
+    return [
+        f"GPT-4's scores of {len(scores)} models on 300 questions: {scores[0].model} {scores[0].mean:.1f} of 10; the "
+        f"best open one, {best_open.model}, {best_open.mean:.1f} ({best_open.low:.1f} to {best_open.high:.1f}), "
+        f"below {', '.join(above)}.",
+        published.ATTRIBUTION,
+    ]
+
+
+def _both_bad_notes(path: Path) -> list[str]:
+    from fairground.arena.battles import read_battles
+
+    votes = read_battles(path)
+    bad = sum(vote.winner == "both_bad" for vote in votes)
+    return [f"{bad} of {len(votes)} votes said that both are bad; they count as ties here."] if bad else []

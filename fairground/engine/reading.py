@@ -1,0 +1,86 @@
+"""What a local model is asked, as token ids: prompts to go on from, and contexts with what is scored after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairground.errors import RequestError
+from fairground.models.chat_template import ChatTemplate
+from fairground.models.tokenizer import Tokenizer
+from fairground.types import Request, ScoreRequest
+
+
+class Reading:
+    """A model's tokenizer and chat template, and the limits of what it can be asked.
+
+    `rows`: token ids are below it; `table`: what has so many rows, in the words of an error. `context_length`: tokens
+    that the model sees, prompt and answer together (None: any number).
+    """
+
+    def __init__(self, name: str, tokenizer: Tokenizer, table: str, rows: int, context_length: int | None) -> None:
+        self.tokenizer = tokenizer
+        self.template = ChatTemplate(tokenizer.chat_template, special_tokens=tokenizer.special_tokens)
+        self._name, self._table, self._rows, self._context = name, table, rows, context_length
+
+    def prompt(self, request: Request) -> list[int]:
+        """The token ids of a request's prompt. Raises RequestError for one that is empty or cannot be run."""
+        prompt = request.prompt
+        if not prompt:
+            raise RequestError("The prompt is empty; give at least one character.")
+        if isinstance(prompt, str):
+            tokens = self.tokenizer.encode(prompt)
+        elif isinstance(prompt[0], int):
+            tokens = [int(token) for token in prompt]
+        else:
+            text = self.template.render(prompt)
+            tokens = self.tokenizer.encode(text, special=self.template.fallback)
+        self._check(tokens)
+        if self._context is not None and len(tokens) >= self._context:
+            raise RequestError(
+                f"The prompt is {len(tokens)} tokens long, but {self._name} sees {self._context} in all, its "
+                "answer included; shorten the prompt."
+            )
+        return tokens
+
+    def pair(self, request: ScoreRequest, number: int) -> tuple[list[int], list[int]]:
+        """Context and continuation as lm-evaluation-harness splits them (`loglikelihood` of its `hf` model).
+
+        They are tokenized together and split after the context's own tokens; spaces that end the context belong to the
+        continuation; an empty context is the model's first token (bos, else eos). `number` names the request, from 0,
+        in the RequestError for a continuation or a context without a token.
+        """
+        context, continuation = request.context, request.continuation
+        if context == "":
+            after = self.tokenizer.encode(continuation, special=False)
+            first = self.tokenizer.bos_id if self.tokenizer.bos_id is not None else self.tokenizer.eos_id
+            if first is None:
+                raise RequestError(f"{self._name} has no token that begins a text, so the context cannot be empty.")
+            before, after = ([first], after) if after[:1] != [first] else (after[:1], after[1:])
+        else:
+            spaces = len(context) - len(context.rstrip())
+            if spaces:
+                context, continuation = context[:-spaces], context[-spaces:] + continuation
+            whole = self._encode_text(context + continuation)
+            before = self._encode_text(context) if context else whole[:0]
+            before, after = whole[: len(before)], whole[len(before) :]
+        if not before or not after:
+            raise RequestError(
+                f"The {'context' if not before else 'continuation'} of request {number + 1} has no token of its own; "
+                "give it at least one more character."
+            )
+        self._check([*before, *after])
+        return before, after
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        if not tokens:
+            raise RequestError("The prompt holds no token at all; give at least one character that the model knows.")
+        bad = next((token for token in tokens if not 0 <= token < self._rows), None)
+        if bad is not None:
+            raise RequestError(
+                f"The token id {bad} is outside the {self._table} of {self._name}, which has {self._rows} rows; "
+                "tokenizer and weights are not of the same model."
+            )
+
+    def _encode_text(self, text: str) -> list[int]:
+        bos = self.tokenizer.special_tokens.get("bos_token")
+        return self.tokenizer.encode(text, special=not (bos and text.startswith(bos)))

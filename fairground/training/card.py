@@ -1,0 +1,86 @@
+"""A model card: what a model is, what it learned from and how, what it can do, and what it cannot.
+
+After Mitchell et al., 2019, "Model Cards for Model Reporting".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ABOUT_ENERGY = "an estimate: threads times time times 6 W a thread, not a meter's reading"
+
+
+def model_card(
+    name: str,
+    summary: Mapping[str, Any],
+    *,
+    samples: Sequence[Mapping[str, str]] = (),
+    measures: Sequence[Mapping[str, Any]] = (),
+    text: str = "",
+    limits: str = "",
+    licence: str = "",
+) -> str:
+    """Markdown from a run's training.json.
+
+    `measures`: rows of {"measure", "value", "low", "high", "n"} with 95% intervals. `text`, `limits` and `licence` are
+    a person's words; what is missing is said to be missing.
+    """
+    recipe, data = summary["recipe"], summary["text"]
+    bits = list(summary["bits_per_byte"].values())
+    front = {"library_name": "transformers", "pipeline_tag": "text-generation", "license": licence.lower() or None}
+    lines = [
+        "---",
+        *(f"{key}: {value}" for key, value in front.items() if value),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"{summary['parameters']:,} parameters, trained by {summary['objective']} as `{recipe['model']}`.",
+        "",
+        "## Text",
+        "",
+        text or "Nobody has described the text yet.",
+        "",
+        f"{data['documents']:,} documents with {data['predictions']:,} tokens to predict, SHA-256 of the tokens "
+        f"`{data['sha256'][:16]}…`; {summary['tokens']:,} tokens were learned from, {summary['passes']:.2f} passes.",
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(recipe, indent=1),
+        "```",
+        "",
+        f"{summary['step_seconds'] / 60:.0f} minutes on {summary['threads']} CPU threads at "
+        f"{summary['tokens_per_s'] or 0:,.0f} tokens/s, {summary['share_of_matrix_rate'] or 0:.0%} of the machine's "
+        f"measured rate of matrix products; {summary['energy_wh_estimated']:.1f} Wh ({ABOUT_ENERGY}).",
+        "",
+        "![Loss](loss.svg)",
+        "",
+        "## Measures",
+        "",
+    ]
+    if bits:
+        lines += [f"Held-out text at the end of training: {bits[-1]:.3f} bits per byte.", ""]
+    if measures:
+        lines += ["| measure | value | 95% interval | n |", "|---|---:|---|---:|"]
+        lines += [
+            f"| {row['measure']} | {row['value']:.3f} | {row['low']:.3f} to {row['high']:.3f} | {row['n']:,} |"
+            for row in measures
+        ]
+        lines.append("")
+    if samples:
+        lines += ["## Samples", "", "Not chosen; the beginning was given, in bold.", ""]
+        lines += [f"> **{_one_line(row['prompt'])}**{_one_line(row['text'])}\n" for row in samples]
+    lines += [
+        "## Limits",
+        "",
+        limits or "Nobody has described this model's limits yet. Measure it before you rely on it.",
+    ]
+    lines += ["", "## Licence", "", licence or "Not stated yet.", ""]
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("*", "\\*").replace("<", "&lt;")

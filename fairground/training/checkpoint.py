@@ -1,0 +1,89 @@
+"""Checkpoints: one file that holds a whole run, written so that it is either there or not.
+
+A file is written under a temporary name, synced and renamed; the one before is deleted only then. So a run that is
+killed, or a disk that fills up, leaves the last whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fairground.errors import TrainingError
+
+_NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+    """Writes `checkpoint-STEP.safetensors`, with `state` as JSON in its header, and removes older ones.
+
+    Raises TrainingError where the disk is full or cannot be written; what was there before is still there.
+    """
+    path = folder / f"checkpoint-{step}.safetensors"
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"state": json.dumps(state)}
+        )
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(folder)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        before = newest(folder)
+        stands = f"the checkpoint of step {_step(before)} stands" if before else "no checkpoint was there before"
+        raise TrainingError(
+            f"The checkpoint of step {step} could not be written to {folder} ({error}); {stands}. Make room and give "
+            "the same command again to go on."
+        ) from None
+    for old in folder.glob("checkpoint-*.safetensors*"):
+        if old != path:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint of the latest step, or None."""
+    found = [path for path in folder.glob("checkpoint-*.safetensors") if _NAME.fullmatch(path.name)]
+    return max(found, key=_step, default=None)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_checkpoint` wrote. Raises TrainingError for a damaged file."""
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path} is damaged ({str(error)[:120]}), so the run cannot go on from it; remove the file to begin anew."
+        ) from None
+    return tensors, state
+
+
+def weights_only(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's float32 weights by the decoder's own names."""
+    return {name.removeprefix("weight."): t for name, t in tensors.items() if name.startswith("weight.")}
+
+
+def _step(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,73 @@
+"""The loss of a language model's head, without ever holding all logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROWS = 1024  # predictions whose logits exist at a time
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Sum over rows of weight_N times the cross-entropy of softmax(h W' + b) and a target.
+
+    The logits' gradient, softmax minus one-hot, is known as soon as the logits are, so both products with it are done
+    at once, chunk by chunk, and the logits are let go (as in Liger Kernel; Hsu et al., 2024, section 3.2).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, w_N: Tensor
+    ) -> Tensor:
+        needed = ctx.needs_input_grad
+        loss = torch.zeros((), dtype=torch.float32, device=h_ND.device)
+        grad_h = torch.empty_like(h_ND) if needed[0] else None
+        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed[1] else None
+        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needed[2] and bias_V is not None else None
+        for start in range(0, h_ND.shape[0], ROWS):
+            rows = slice(start, start + ROWS)
+            h, w, targets = h_ND[rows], w_N[rows], targets_N[rows]
+            logits = F.linear(h, weight_VD, bias_V).float()
+            greatest = logits.amax(-1, keepdim=True)
+            at_target = logits.gather(-1, targets[:, None])[:, 0]
+            exponentials = logits.sub_(greatest).exp_()
+            total = exponentials.sum(-1)
+            loss += (w * (total.log() + greatest[:, 0] - at_target)).sum()
+            if not any(needed[:3]):
+                continue
+            gradient = exponentials.mul_((w / total)[:, None])
+            gradient.scatter_add_(-1, targets[:, None], -w[:, None])
+            if grad_bias is not None:
+                grad_bias += gradient.sum(0)
+            narrow = gradient.to(h.dtype)
+            if grad_h is not None:
+                torch.mm(narrow, weight_VD, out=grad_h[rows])
+            if grad_weight is not None:
+                grad_weight += narrow.t() @ h
+        ctx.save_for_backward(grad_h, grad_weight, grad_bias)
+        ctx.dtypes = weight_VD.dtype, bias_V.dtype if bias_V is not None else None
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (outer,) = gradients
+        grad_h, grad_weight, grad_bias = ctx.saved_tensors
+        weight_dtype, bias_dtype = ctx.dtypes
+        return (
+            None if grad_h is None else grad_h * outer.to(grad_h.dtype),
+            None if grad_weight is None else (grad_weight * outer).to(weight_dtype),
+            None if grad_bias is None else (grad_bias * outer).to(bias_dtype),
+            None,
+            None,
+        )
+
+
+def linear_cross_entropy(
+    h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, weights_N: Tensor
+) -> Tensor:
+    """Σ weights_N · −log softmax(h W' + b)[targets_N], float32; equals F.cross_entropy up to rounding."""
+    loss: Tensor = LinearCrossEntropy.apply(h_ND, weight_VD, bias_V, targets_N, weights_N)  # type: ignore[no-untyped-call]
+    return loss

@@ -1,0 +1,130 @@
+"""AdamW over float32 copies of the weights, and how the learning rate goes up and down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fairground.models.decoder import Decoder
+
+Schedule = Literal["cosine", "wsd", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Optimiser:
+    """How weights move.
+
+    `learning_rate` None: by the model's size (`Recipe.settled`). It rises linearly over the first `warmup` share of the
+    steps. Then "cosine" lowers it to `final` times the peak; "wsd" (warm-up, stable, decay; Hu et al., 2024, section 4)
+    holds it and lowers it linearly over the last `decay` share; "constant" holds it.
+    """
+
+    learning_rate: float | None = None
+    schedule: Schedule = "wsd"
+    warmup: float = 0.02
+    decay: float = 0.3
+    final: float = 0.0
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    clip: float = 1.0
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step 0 … steps − 1."""
+        assert self.learning_rate is not None, "a recipe is settled before it is run"
+        rising = self.warmup * steps
+        if step < rising:
+            return self.learning_rate * (step + 1) / (math.floor(rising) + 1)
+        if self.schedule == "constant":
+            return self.learning_rate
+        falling = (1 - self.warmup if self.schedule == "cosine" else self.decay) * steps
+        through = min(1.0, max(0.0, (step - (steps - falling)) / falling)) if falling else 0.0
+        share = (1 + math.cos(math.pi * through)) / 2 if self.schedule == "cosine" else 1 - through
+        return self.learning_rate * (self.final + (1 - self.final) * share)
+
+
+class Masters:
+    """A decoder's trainable weights in float32, their gradients and AdamW's moments.
+
+    Where the decoder is in bfloat16, its weights are these, rounded, after every step; where it is in float32, they are
+    the same tensors. Matrices decay; biases, norms and other vectors do not.
+    """
+
+    def __init__(self, decoder: Decoder, optimiser: Optimiser) -> None:
+        self.settings = optimiser
+        self.names = [name for name, weight in decoder.named_parameters() if weight.requires_grad]
+        self.weights: list[Tensor] = [weight for weight in decoder.parameters() if weight.requires_grad]
+        self.same = all(weight.dtype == torch.float32 for weight in self.weights)
+        self.masters = self.weights if self.same else [w.detach().float().requires_grad_() for w in self.weights]
+        matrices = [m for m in self.masters if m.dim() > 1]
+        vectors = [m for m in self.masters if m.dim() <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": optimiser.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=optimiser.learning_rate or 0.0,
+            betas=(optimiser.beta1, optimiser.beta2),
+            eps=optimiser.eps,
+            fused=True,
+        )
+
+    def gather(self) -> None:
+        """Adds the decoder's gradients to the masters' and frees them."""
+        if self.same:
+            return
+        for master, weight in zip(self.masters, self.weights, strict=True):
+            if weight.grad is None:
+                continue
+            master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
+            weight.grad = None
+
+    def norm(self) -> Tensor:
+        """The gradients' length, float32."""
+        return torch.nn.utils.get_total_norm([m.grad for m in self.masters if m.grad is not None])
+
+    def step(self, learning_rate: float, norm: Tensor) -> None:
+        """Clips by `norm`, moves the weights and drops the gradients."""
+        if self.settings.clip > 0:
+            torch.nn.utils.clip_grads_with_norm_(self.masters, self.settings.clip, norm)
+        for group in self.adamw.param_groups:
+            group["lr"] = learning_rate
+        self.adamw.step()
+        self.drop()
+        if not self.same:
+            with torch.no_grad():
+                torch._foreach_copy_(self.weights, self.masters)
+
+    def drop(self) -> None:
+        """Forgets the gradients."""
+        for tensor in (*self.masters, *self.weights):
+            tensor.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, by name."""
+        state = {f"weight.{name}": master.detach() for name, master in self._named()}
+        for name, master in self._named():
+            for key, value in self.adamw.state.get(master, {}).items():
+                state[f"{key}.{name}"] = value
+        return state
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` gave. The names and shapes must be the same."""
+        with torch.no_grad():
+            for name, master in self._named():
+                master.copy_(state[f"weight.{name}"])
+                moments = {k: state[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in state}
+                if moments:
+                    self.adamw.state[master] = {k: v.clone() for k, v in moments.items()}
+            if not self.same:
+                torch._foreach_copy_(self.weights, self.masters)
+
+    def _named(self) -> Iterable[tuple[str, Tensor]]:
+        return zip(self.names, self.masters, strict=True)

@@ -1,0 +1,223 @@
+"""From a recipe and files of text to a model's folder: what `fairground train` and `fairground distill` do."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairground.errors import ConfigError, TrainingError
+from fairground.models.assemble import save, write_json, write_text
+from fairground.models.decoder import Decoder
+from fairground.models.load import load_with_tokenizer
+from fairground.models.tokenizer import Tokenizer
+from fairground.training.card import model_card
+from fairground.training.loop import Run, Step, train
+from fairground.training.objective import Distillation, LanguageModelling, Objective
+from fairground.training.plot import loss_plot
+from fairground.training.recipe import Recipe
+from fairground.training.samples import beginnings, write_samples
+from fairground.training.sizes import is_new_model, new_config
+from fairground.training.start import new_decoder
+from fairground.training.text import read_documents
+from fairground.training.tokenizer import train_tokenizer
+from fairground.training.tokens import Tokens, tokenize
+
+HELD_OUT = 100  # every so many-th document is measured and not learned, where no held-out text is given
+MOST_HELD_OUT = 200  # documents
+ENOUGH = 20  # documents; of fewer, all are learned
+WATTS_PER_THREAD = 6.0  # a server core's share of its processor's power, for an estimate that is marked as one
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a caller may follow: what is being prepared, each step, each measure."""
+
+    said: Callable[[str], None] = lambda _: None
+    step: Callable[[Step, int], None] = lambda _step, _steps: None
+    measure: Callable[[int, float], None] = lambda _step, _bits: None
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Whose logits a student learns, and how (see objective.Distillation)."""
+
+    name: str
+    decoder: Decoder
+    tokenizer: Tokenizer
+    temperature: float = 1.0
+    alpha: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Where the model lies, and what its training.json says."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+
+def train_model(
+    recipe: Recipe,
+    data: Sequence[Path],
+    out: Path,
+    *,
+    held_out: Sequence[Path] = (),
+    tokenizer: Path | None = None,
+    teacher: Teacher | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    watch: Watch | None = None,
+) -> Trained:
+    """Trains the recipe's model on the data and writes its folder, which Transformers and `fairground chat` load.
+
+    Goes on from `out`'s checkpoint if it is this run's. A new model takes `tokenizer`, the teacher's, or one that is
+    trained on the data first. Writes weights, tokenizer, log.jsonl, loss.svg, training.json and a card.
+
+    Raises TrainingError, DataError or ConfigError before any work where something does not fit together.
+    """
+    watch = watch or Watch()
+    if out.exists() and not out.is_dir():
+        raise TrainingError(f"{out} is a file, so no model can go into it; give --out another folder.")
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    decoder, words = _model(recipe, data, tokenizer, teacher, watch)
+    vocabulary = decoder.config.vocab_size
+    if words.vocab_size > vocabulary:
+        raise ConfigError(
+            f"The tokenizer knows {words.vocab_size:,} tokens, but the model has {vocabulary:,}; they do not belong "
+            "together, so give the model's own tokenizer."
+        )
+    watch.said("tokenizing")
+    tokens = tokenize(data, words)
+    measured = tokenize(held_out, words) if held_out else None
+    if measured is None:
+        tokens, measured = _split(tokens, recipe.seed)
+    recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
+    decoder = decoder.to(device=device, dtype=getattr(torch, recipe.precision))
+    objective: Objective = LanguageModelling()
+    identity: dict[str, Any] = {"tokenizer": words.digest()}
+    if teacher is not None:
+        _same_tokens(teacher, words)
+        objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+        identity |= {"teacher": [teacher.name, teacher.temperature, teacher.alpha]}
+    given = beginnings(measured) if measured is not None else []
+    begun = time.perf_counter()
+    run = train(
+        decoder,
+        objective,
+        tokens,
+        recipe,
+        out,
+        measured=measured,
+        identity=identity,
+        progress=lambda step: watch.step(step, recipe.steps),
+        measure_progress=watch.measure,
+        samples=lambda model: write_samples(model, words, given),
+    )
+    summary = summarise(recipe, decoder, tokens, run, objective, time.perf_counter() - begun)
+    # The tokenizer first and the config last, so that a folder with a config is whole.
+    words.save(out)
+    write_json(out / "training.json", summary)
+    card = model_card(out.name, summary, samples=write_samples(decoder, words, given))
+    write_text(out / "README.md", card)
+    loss_plot(run, out / "loss.svg", title=f"{recipe.model}: {objective.name}")
+    ends = {"bos_token_id": words.bos_id, "eos_token_id": sorted(words.eos_ids)}
+    write_json(out / "generation_config.json", ends)
+    save(decoder.to(torch.bfloat16), out, tokens=ends)
+    return Trained(out, summary)
+
+
+def _model(
+    recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch
+) -> tuple[Decoder, Tokenizer]:
+    """The float32 weights to begin with, and the tokenizer that goes with them."""
+    if is_new_model(recipe.model):
+        words = _tokenizer(recipe, data, given, teacher, watch)
+        config = new_config(recipe.model, vocab_size=words.vocab_size, context_length=recipe.context)
+        return new_decoder(config, recipe.seed), words
+    if given is not None:
+        raise ConfigError(f"{recipe.model} has its own tokenizer; leave --tokenizer out, or train a new model.")
+    loaded, words = load_with_tokenizer(Path(recipe.model), "float32")
+    longest = loaded.decoder.config.context_length
+    if recipe.context > longest:
+        raise ConfigError(
+            f"{recipe.model} sees {longest:,} tokens, fewer than the recipe's context of {recipe.context:,}; give "
+            f"--context {longest} or less."
+        )
+    return loaded.decoder, words
+
+
+def _tokenizer(
+    recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch
+) -> Tokenizer:
+    if given is not None:
+        return Tokenizer.from_folder(given)
+    if teacher is not None:
+        return teacher.tokenizer
+    watch.said("training a tokenizer")
+    texts = (document.text for path in data for document in read_documents(path))
+    return train_tokenizer(texts, recipe.vocab_size)
+
+
+def _split(tokens: Tokens, seed: int) -> tuple[Tokens, Tokens | None]:
+    """Learned and measured documents; nothing is measured where there are too few."""
+    if len(tokens) < ENOUGH:
+        return tokens, None
+    count = min(MOST_HELD_OUT, -(-len(tokens) // HELD_OUT))
+    chosen = np.zeros(len(tokens), dtype=bool)
+    chosen[np.random.default_rng((seed, 1)).permutation(len(tokens))[:count]] = True
+    return tokens.only(~chosen), tokens.only(chosen)
+
+
+def _same_tokens(teacher: Teacher, words: Tokenizer) -> None:
+    if teacher.tokenizer.vocabulary() != words.vocabulary():
+        raise ConfigError(
+            f"The student's tokenizer is not {teacher.name}'s, so its logits mean other tokens; give the student that "
+            "tokenizer, or let the teacher write instead (--objective sequence)."
+        )
+
+
+def summarise(
+    recipe: Recipe, decoder: Decoder, tokens: Tokens, run: Run, objective: Objective, seconds: float
+) -> dict[str, Any]:
+    """What training.json says. Energy is an estimate by threads and time, in watt-hours."""
+    learned = run.steps[-1].tokens if run.steps else 0
+    speeds = sorted(step.tokens_per_s for step in run.steps)
+    shares = sorted(step.share for step in run.steps)
+    spent = sum(recipe.batch_tokens / step.tokens_per_s for step in run.steps)
+    return {
+        "recipe": recipe.as_dict(),
+        "objective": objective.name,
+        "parameters": decoder.config.parameter_count(),
+        "text": {"documents": len(tokens), "predictions": tokens.predictions, "sha256": tokens.digest()},
+        "tokens": learned,
+        "passes": learned / tokens.predictions,
+        "bits_per_byte": {str(step): bits for step, bits in run.bits_per_byte.items()},
+        "final_loss": run.steps[-1].loss if run.steps else None,
+        "tokens_per_s": speeds[len(speeds) // 2] if speeds else None,
+        "share_of_matrix_rate": shares[len(shares) // 2] if shares else None,
+        "step_seconds": spent,
+        "this_call_seconds": seconds,
+        "threads": torch.get_num_threads(),
+        "energy_wh_estimated": spent * torch.get_num_threads() * WATTS_PER_THREAD / 3600,
+    }
+
+
+def finished(out: Path) -> Mapping[str, Any] | None:
+    """The training.json of a folder whose run is over, or None."""
+    try:
+        return dict(json.loads((out / "training.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def with_model(recipe: Recipe, model: str) -> Recipe:
+    """The same recipe for another model."""
+    return replace(recipe, model=model)

@@ -1,0 +1,96 @@
+"""Killed anywhere and started again, a run ends with the weights of one that was never cut short, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+COMMAND = Path(sys.executable).with_name("fairground")
+STEPS = 40
+
+
+def recipe(folder: Path) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(
+        f'model = "llama:60k"\ntokens = {STEPS * 512}\nbatch_tokens = 512\ncontext = 64\nseed = 3\n'
+        "evaluate_every = 15\ncheckpoint_every = 3\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def start(recipe: Path, text: Path, words: Path, out: Path) -> subprocess.Popen[bytes]:
+    arguments = ["train", recipe, text, "--tokenizer", words, "--out", out, "--threads", "1"]
+    environment = {**os.environ, "FAIRGROUND_HOME": str(out.parent / "home"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([COMMAND, *map(str, arguments)], env=environment, stdout=subprocess.DEVNULL)
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(timeout=300) == 0
+
+
+def steps_done(out: Path) -> int:
+    try:
+        rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError):  # not there yet, or caught while a line is being written
+        return 0
+    return max((row["step"] for row in rows), default=0)
+
+
+def kill_after(process: subprocess.Popen[bytes], out: Path, step: int, delay: float) -> None:
+    """Ends the process without warning, `delay` seconds after its log names the step."""
+    while steps_done(out) < step and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(delay)
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def assert_same(one: Path, other: Path) -> None:
+    left, right = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert left.keys() == right.keys()
+    assert all(left[name].equal(right[name]) for name in left)
+    for folder in (one, other):
+        assert not list(folder.glob("*.partial"))
+        assert len(list(folder.glob("checkpoint-*"))) == 1
+    last = [load_file(next(folder.glob("checkpoint-*"))) for folder in (one, other)]
+    assert all(last[0][name].equal(last[1][name]) for name in last[0]), "the optimiser's state differs"
+    logs = [
+        [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        for folder in (one, other)
+    ]
+    losses = [[(row["step"], row.get("loss"), row.get("bits_per_byte")) for row in log] for log in logs]
+    assert losses[0] == losses[1]
+
+
+def test_one_kill(text: Path, words: Path, tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    finish(start(made, text, words, tmp_path / "whole"))
+    out = tmp_path / "cut"
+    kill_after(start(made, text, words, out), out, 17, 0.0)
+    assert 0 < steps_done(out) < STEPS
+    finish(start(made, text, words, out))
+    assert_same(tmp_path / "whole", out)
+
+
+@pytest.mark.verify
+def test_ten_kills_at_random_moments(text: Path, words: Path, tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    finish(start(made, text, words, tmp_path / "whole"))
+    rng = random.Random(0)
+    out = tmp_path / "cut"
+    for kill in range(10):
+        # From before the first step to the last ones, some of them while a checkpoint is being written.
+        kill_after(start(made, text, words, out), out, kill * 4, rng.uniform(0, 0.3))
+    finish(start(made, text, words, out))
+    assert_same(tmp_path / "whole", out)
