@@ -141,25 +141,25 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, An
     models = [parse(model) for model in dict.fromkeys(args.models)]
     names = [model.name for model in models]
     scoring = parse(args.scorer)
-    for reference in (*models, scoring):
-        if reference.kind == "uniform":
+    for named in (*models, scoring):
+        if named.kind == "uniform":
             # What it calls a score is a random number for ranking choices; as bits per byte it would beat everyone.
             raise RequestError("uniform guesses and gives text no probability; leave it out.")
-        opening.fetch(reference)
-    if scoring.name in names:
-        said(f"{scoring.name} scores its own text too, which it expects more than others' text; mind that.")
+        opening.fetch(named)
     files = {str(path): [document_of(row) for row in read_documents(path)] for path in args.text}
     started = beginnings(files, args.texts, PROMPT_WORDS + args.words, args.seed)
     prompts = [first_words(text, PROMPT_WORDS) for text in started]
     rng = random.Random(args.seed)
     predicted = {name: rng.sample(own, min(len(own), args.documents)) for name, own in files.items()}
     documents = [text for own in predicted.values() for text in own]
-    unigrams = Unigrams(reference_texts(args.unigrams, files, started))
-    if unigrams.words < FEWEST_WORDS:
+    reference = list(reference_texts(args.unigrams, files, started))
+    amount = sum(len(text.split()) for text in reference)
+    if amount < FEWEST_WORDS:
         raise DataError(
-            f"Word frequencies need at least {FEWEST_WORDS:,} words that are not measured, but there are "
-            f"{unigrams.words:,}; give such text with --unigrams."
+            f"Word frequencies need at least {FEWEST_WORDS:,} words of text that is not measured, but there are "
+            f"{amount:,}; give such text with --unigrams."
         )
+    unigrams = Unigrams(reference)
     written = {HELD_OUT: [text[len(prompt) :] for text, prompt in zip(started, prompts, strict=True)]}
     bits: dict[str, Sequence[float]] = {}
     infos: dict[str, Any] = {}
@@ -178,6 +178,8 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, An
     own = {name: [own_sentences(*each) for each in zip(prompts, texts[name], strict=True)] for name in texts}
     groups = {**own, SHUFFLED: [[shuffled(sentence) for sentence in text] for text in own[HELD_OUT]]}
     said(f"{args.scorer} scores {sum(len(text) for group in groups.values() for text in group)} sentences")
+    if scoring.name in names:
+        said(f"{scoring.name} scores its own text too, which it expects more than others' text; mind that")
     scorer = opening.open(scoring)
     try:
         accepted = acceptability(scorer, groups, unigrams, human=HELD_OUT)

@@ -24,9 +24,9 @@ class Unigrams:
     """p(w) = (c(w) + T q(w)) / (N + T), from N words of T different kinds in a reference text.
 
     Witten and Bell's interpolation (1991, "The zero-frequency problem", IEEE Transactions on Information Theory
-    37:1085-1094, method C; Chen and Goodman 1999, section 2.4) with a spelling q(w) as what is backed off to: the
-    product of its characters' frequencies in the T kinds, its end among them, each count plus one, one for all
-    characters that never occurred. So no word is impossible, and a long made-up one is less likely than a short one.
+    37:1085-1094, method C) with a spelling q(w) as what is backed off to: the product of its characters' frequencies in
+    the T kinds, its end among them, each count plus one, one for all characters that never occurred. So no word is
+    impossible, and a long made-up one is less likely than a short one.
 
     Raises DataError for a reference without a word.
     """
