@@ -21,7 +21,9 @@ MAKE = [command for command in COMMANDS if command.startswith("make")]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
     """A state folder of its own, shared by the commands as on a person's machine."""
-    return tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "notes.txt").write_text(README, encoding="utf-8")
+    return folder
 
 
 def run(arguments: list[str], home: Path) -> str:

@@ -25,7 +25,13 @@ from fairground.hub.catalogue import COMMONS, lookup
 from fairground.hub.manifest import FileRecord, hash_file
 
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
-WANTED = (*NEEDED, "chat_template.jinja", "training.json", "loss.svg")  # an n-gram model has no curve of losses
+WANTED = (
+    *NEEDED,
+    "chat_template.jinja",
+    "generation_config.json",
+    "training.json",
+    "loss.svg",
+)  # an n-gram model has no curve of losses
 MOST_BYTES = 16_000_000  # a file; every clone carries them all
 
 

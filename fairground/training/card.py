@@ -49,15 +49,10 @@ def model_card(
         "## Recipe",
         "",
         "```json",
-        json.dumps(recipe, indent=1),
+        json.dumps(recipe),
         "```",
         "",
-        f"{summary['step_seconds'] / 60:.0f} minutes on {summary['threads']} CPU threads at "
-        f"{summary['tokens_per_s'] or 0:,.0f} tokens/s, {summary['share_of_matrix_rate'] or 0:.0%} of the machine's "
-        f"measured rate of matrix products; {summary['energy_wh_estimated']:.1f} Wh ({ABOUT_ENERGY}).",
-        "",
-        "![Loss](loss.svg)",
-        "",
+        *_effort(summary),
         "## Measures",
         "",
     ]
@@ -84,3 +79,17 @@ def model_card(
 
 def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("*", "\\*").replace("<", "&lt;")
+
+
+def _effort(summary: Mapping[str, Any]) -> list[str]:
+    """Time and energy; an n-gram model is counted in seconds, and has no steps."""
+    if "step_seconds" not in summary:
+        return []
+    return [
+        f"{summary['step_seconds'] / 60:.0f} minutes on {summary['threads']} CPU threads at "
+        f"{summary['tokens_per_s']:,.0f} tokens/s, {summary['share_of_matrix_rate']:.0%} of the machine's measured "
+        f"rate of matrix products; {summary['energy_wh_estimated']:.1f} Wh ({ABOUT_ENERGY}).",
+        "",
+        "![Loss](loss.svg)",
+        "",
+    ]

@@ -18,7 +18,7 @@ from fairground.training.tokenizer import train_tokenizer
 from fairground.training.tokens import Tokens, tokenize
 
 _NAME = re.compile(r"kneser-ney:(\d+)")
-MOST_BYTES = 16_000_000
+MOST_BYTES = 8_000_000
 
 
 def is_ngram(name: str) -> bool:
@@ -38,7 +38,7 @@ def train_ngram(
 ) -> dict[str, Any]:
     """Fits `kneser-ney:ORDER` to one pass over the data and writes its folder; returns what training.json says.
 
-    N-grams are left out until the folder's weights take at most 16 MB. Raises TrainingError where `out` holds another
+    N-grams are left out until the folder's weights take at most 8 MB. Raises TrainingError where `out` holds another
     model, DataError for text that cannot be read, ConfigError for an order that cannot be.
     """
     match = _NAME.fullmatch(name)
