@@ -96,6 +96,8 @@ def prepare(job: Job) -> dict[str, Any]:
     from fairground.training.start import new_decoder
     from fairground.training.tokens import Batches
 
+    if job.device != "cpu" and not torch.cuda.is_available():
+        raise SystemExit("There is no GPU that torch can use here; leave --device out.")
     config = new_config(job.shape, vocab_size=job.vocabulary, context_length=job.context)
     # Rounded, so that weights kept in float32 and in bfloat16 begin as the same numbers.
     save(new_decoder(config, SEED).to(torch.bfloat16).float(), Path(job.folder))

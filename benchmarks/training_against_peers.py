@@ -149,8 +149,10 @@ def measure(shape: Shape, names: Sequence[str], job: Job) -> dict[str, Any]:
         job = replace(job, folder=folder)
         done = subprocess.run(
             [sys.executable, str(HERE / "contestants.py"), "prepare", json.dumps(asdict(job))],
-            stdout=subprocess.PIPE, text=True, check=True,
+            stdout=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"{shape.name} could not be made, for the reason above.")
         about = json.loads(done.stdout)
         turns, ends = race(job, names)
     first = {name: end["losses"][0] for name, end in ends.items()}
