@@ -20,6 +20,7 @@ from fairground.models.rotary import RotaryTable, rotate
 EXACT_ROWS = 16  # a matrix product's rows were found not to depend on their number from 8 on; see attention.py
 HEAD_CHUNK = 8192  # vocabulary rows that are widened to float32 at a time
 SHARE = 32768  # numbers that torch gives one thread (at::internal::GRAIN_SIZE)
+NORM_ROWS = 512
 VECTOR = 64  # numbers in one step of torch's widest vector loop
 
 Activation = Callable[[Tensor], Tensor]
@@ -53,6 +54,43 @@ def _shares(flat: Tensor, step: int) -> Iterator[Tensor]:
     yield from torch.split(flat[whole:], SHARE) if whole < flat.numel() else ()
 
 
+class NormAndBack(torch.autograd.Function):
+    """Root-mean-square norm of [N, D] in float32, a few rows at a time: there and back, half of torch's time on a CPU.
+
+    With n = x / rms(x) and g the gradient times the weight, x's gradient is (g − n mean(g n)) / rms(x).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        out, scales = torch.empty_like(x_ND), torch.empty(x_ND.shape[0], 1)
+        wide_weight = weight_D.float()
+        for rows in _chunks(x_ND.shape[0]):
+            wide = x_ND[rows].float()
+            scales[rows] = torch.mean(wide * wide, -1, keepdim=True).add_(eps).rsqrt_()
+            out[rows] = wide * scales[rows] * wide_weight
+        ctx.save_for_backward(x_ND, weight_D, scales)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None]:
+        (gradient,) = gradients
+        x_ND, weight_D, scales = ctx.saved_tensors
+        wide_weight, grad_x = weight_D.float(), torch.empty_like(x_ND)
+        grad_weight = torch.zeros_like(wide_weight)
+        for rows in _chunks(x_ND.shape[0]):
+            normed, g = x_ND[rows].float() * scales[rows], gradient[rows].float()
+            product = g * normed
+            grad_weight += product.sum(0)
+            mean = (product @ wide_weight)[:, None] / x_ND.shape[1]
+            grad_x[rows] = (g * wide_weight).addcmul_(normed, mean, value=-1).mul_(scales[rows])
+        return grad_x, grad_weight.to(weight_D.dtype), None
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    """Rows that fit a core's cache together."""
+    return (slice(start, start + NORM_ROWS) for start in range(0, rows, NORM_ROWS))
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm (Zhang and Sennrich, 2019), computed in float32."""
 
@@ -61,6 +99,9 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu":
+            out: Tensor = NormAndBack.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
+            return out
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 

@@ -18,28 +18,46 @@ from fairground.models.packed import Packed
 
 GRAIN = 32  # tokens; lengths are padded to multiples of it
 LONGEST = 1024  # tokens; up to here probabilities are kept
+STRIPE = 128  # queries
 
 
 class PlainAttention(torch.autograd.Function):
-    """softmax(scale q k' + hidden) v for [B, T, D] each, `hidden` [1, T, T] of zeros and −inf."""
+    """softmax(scale q k' + hidden) v for [B, T, D] each, `hidden` [1, T, T] of zeros and −inf.
+
+    In stripes of queries, each with the keys from its first query's window to its last query: the half that a causal
+    mask throws away is hardly computed, and tensors stay small enough for the allocator to use them again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float) -> Tensor:
-        weights = torch.baddbmm(hidden, q, k.transpose(1, 2), alpha=scale).softmax(-1)
-        ctx.save_for_backward(q, k, v, weights)
-        ctx.scale = scale
-        return torch.bmm(weights, v)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor, scale: float, window: int | None) -> Tensor:
+        out, kept, spans = torch.empty_like(q), [], []
+        for first in range(0, q.shape[1], STRIPE):
+            queries = slice(first, min(first + STRIPE, q.shape[1]))
+            keys = slice(0 if window is None else max(0, first - window + 1), queries.stop)
+            scores = torch.baddbmm(hidden[:, queries, keys], q[:, queries], k[:, keys].transpose(1, 2), alpha=scale)
+            weights = scores.softmax(-1)
+            out[:, queries] = torch.bmm(weights, v[:, keys])
+            kept.append(weights)
+            spans.append((queries, keys))
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.scale, ctx.spans = scale, spans
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        q, k, v, weights = ctx.saved_tensors
-        grad_v = torch.bmm(weights.transpose(1, 2), gradient)
-        grad_weights = torch.bmm(gradient, v.transpose(1, 2))
-        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-        grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
-        grad_k = torch.bmm(grad_scores.transpose(1, 2), q).mul_(ctx.scale)
-        return grad_q, grad_k, grad_v, None, None
+        q, k, v, *kept = ctx.saved_tensors
+        grad_q = torch.empty_like(q)
+        grad_k, grad_v = (torch.zeros_like(x, dtype=torch.float32) for x in (k, v))  # sums over the stripes
+        for weights, (queries, keys) in zip(kept, ctx.spans, strict=True):
+            g = gradient[:, queries]
+            grad_v[:, keys] += torch.bmm(weights.transpose(1, 2), g)
+            grad_weights = torch.bmm(g, v[:, keys].transpose(1, 2))
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            grad_q[:, queries] = torch.bmm(grad_scores, k[:, keys])
+            grad_k[:, keys] += torch.bmm(grad_scores.transpose(1, 2), q[:, queries])
+        grad_k = grad_k.mul_(ctx.scale).to(k.dtype)
+        return grad_q.mul_(ctx.scale), grad_k, grad_v.to(v.dtype), None, None, None
 
 
 class PackedAttention:
@@ -64,7 +82,10 @@ class PackedAttention:
             done += index.numel()
             self._groups.append((len(members), height))
             indices.append(index.flatten())
-        self._index = torch.cat(indices).to(device)
+        index = torch.cat(indices)
+        # One length, no padding: the rows lie as they are wanted.
+        self._in_order = torch.equal(index, torch.arange(rows))
+        self._index = index.to(device)
         self._missing = where < 0
         self._any_missing = bool(self._missing.any())
         self._missing = self._missing.to(device)
@@ -77,7 +98,8 @@ class PackedAttention:
         heads, dim = q_NHD.shape[1:]
         # Gathered once and split, because every gathering's gradient is a tensor of N rows.
         sizes = [count * height for count, height in self._groups]
-        gathered = zip(*(torch.split(x[self._index], sizes) for x in (q_NHD, k_NGD, v_NGD)), strict=True)
+        ordered = (x if self._in_order else x[self._index] for x in (q_NHD, k_NGD, v_NGD))
+        gathered = zip(*(torch.split(x, sizes) for x in ordered), strict=True)
         parts = []
         for (count, height), group in zip(self._groups, gathered, strict=True):
             q, k, v = (x.view(count, height, x.shape[1], dim).transpose(1, 2) for x in group)
@@ -85,7 +107,10 @@ class PackedAttention:
                 k, v = (x.repeat_interleave(heads // k.shape[1], 1) for x in (k, v))
             mixed = self._attend(q, k, v, scale, None if window is None or window >= height else window)
             parts.append(mixed.transpose(1, 2).reshape(-1, heads, dim))
-        out = torch.cat(parts)[self._where]
+        out = torch.cat(parts)
+        if self._in_order:
+            return out
+        out = out[self._where]
         return out.masked_fill(self._missing[:, None, None], 0) if self._any_missing else out
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
@@ -95,7 +120,8 @@ class PackedAttention:
             mask = None if window is None else self._unseen(height, window, q) == 0
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
         hidden = self._unseen(height, window, q)
-        flat: Tensor = PlainAttention.apply(*(x.flatten(0, 1) for x in (q, k, v)), hidden[None], scale)  # type: ignore[no-untyped-call]
+        rows = (x.flatten(0, 1) for x in (q, k, v))
+        flat: Tensor = PlainAttention.apply(*rows, hidden[None], scale, window)  # type: ignore[no-untyped-call]
         return flat.view_as(q)
 
     def _unseen(self, height: int, window: int | None, like: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def expected(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None
 
 @settings(max_examples=25, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=6),
+    lengths=st.lists(st.one_of(st.integers(1, 100), st.sampled_from([64, 300])), min_size=1, max_size=6),
     shared=st.sampled_from([1, 2]),
     window=st.sampled_from([None, 1, 13]),
     padding=st.integers(0, 3),
