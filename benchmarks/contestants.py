@@ -337,7 +337,7 @@ def compete(name: str, job: Job) -> dict[str, Any]:
     return {
         "losses": clock.losses,
         # Smaller products do not fill a GPU.
-        "matrix_rate": matrix_rate(torch.bfloat16, job.device, size=2048 if cpu else 8192),
+        "matrix_rate": matrix_rate(torch.bfloat16, job.device),
         "machine": platform.processor() or platform.machine() if cpu else torch.cuda.get_device_name(),
     }
 

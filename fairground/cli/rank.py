@@ -17,6 +17,8 @@ from fairground.errors import RequestError
 if TYPE_CHECKING:
     from fairground.hub.reference import Reference
 
+MOST_SENTENCES = 12  # significant differences that a terminal shows one by one
+
 
 @app.command(epilog="Example: fairground rank smollm2 smollm2,shots=5 smollm2#int4 uniform")
 def rank(
@@ -83,7 +85,7 @@ def rank(
     if as_json:
         print(leaderboard_text(run), end="")
         return
-    out.print(leaderboard_table(run.leaderboard, findings))
+    out.print(leaderboard_table(run.leaderboard, sentences(run.leaderboard, most=MOST_SENTENCES)))
     first = next((r.name for r in references if r.kind != "uniform"), references[0].name)
     out.print(f"\nThe report, with every answer, is {folder / 'report.html'}.", soft_wrap=True, highlight=False)
     out.print("Try next:", highlight=False)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def sentences(leaderboard: Mapping[str, Any]) -> list[str]:
-    """A line for each significant difference, one saying that there is no other, and the smallest detectable one."""
+def sentences(leaderboard: Mapping[str, Any], *, most: int | None = None) -> list[str]:
+    """A line for each significant difference, one saying that there is no other, and the smallest detectable one.
+
+    Where more than `most` are significant, those of one model in one metric share a line.
+    """
     comparisons = leaderboard["comparisons"]
     significant = [entry for entry in comparisons if entry["significant"]]
-    lines = [_better(entry) for entry in significant]
+    brief = most is not None and len(significant) > most
+    lines = _together(significant) if brief else [_better(entry) for entry in significant]
     if comparisons and not significant:
         lines.append("No difference between these models is significant.")
     elif len(significant) < len(comparisons):
@@ -22,6 +26,23 @@ def sentences(leaderboard: Mapping[str, Any]) -> list[str]:
             "(80% power, two-sided 5%, one test)."
         )
     return lines
+
+
+def _together(significant: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The differences of a better model in one metric as one line, without their intervals."""
+    groups: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for entry in significant:
+        better, worse = (entry["a"], entry["b"]) if entry["difference"] > 0 else (entry["b"], entry["a"])
+        groups.setdefault((better, entry["metric"]), []).append((worse, abs(entry["difference"])))
+    lines = []
+    for (better, metric), worse in groups.items():
+        sizes = sorted(size for _, size in worse)
+        unit, factor, digits = ("nats per token", 1, 2) if metric == "relevance" else ("points", 100, 1)
+        ends = dict.fromkeys(f"{factor * size:.{digits}f}" for size in (sizes[0], sizes[-1]))
+        names = [name for name, _ in worse]
+        than = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        lines.append(f"{better} is better in {metric} than {than}, by {' to '.join(ends)} {unit}.")
+    return [*lines, "Each difference's interval and p-value: report.html."]
 
 
 def _better(entry: Mapping[str, Any]) -> str:

@@ -59,13 +59,14 @@ def operations_per_token(c: DecoderConfig, length: float) -> float:
     return 6 * multiplying + 12 * seen * c.heads * c.head_dim
 
 
-def matrix_rate(dtype: torch.dtype, device: str = "cpu", *, size: int = 2048, seconds: float = 0.5) -> float:
-    """Operations per second of large square matrix products, measured now: the best of several."""
-    a = torch.randn(size, size, device=device).to(dtype)
+def matrix_rate(dtype: torch.dtype, device: str = "cpu", *, seconds: float = 0.3) -> float:
+    """Operations per second of square matrix products, measured now: the best of several sizes, `seconds` for each."""
     best = 0.0
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or not best:
-        start = time.perf_counter()
-        float((a @ a)[0, 0])  # reading one number waits for the device
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    for size in (512, 1024, 2048) if device == "cpu" else (4096, 8192):
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        tries, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end or tries < 3:
+            start = time.perf_counter()
+            float((a @ b)[0, 0])  # reading one number waits for the device
+            best, tries = max(best, 2 * size**3 / (time.perf_counter() - start)), tries + 1
     return best

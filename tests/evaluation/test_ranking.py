@@ -291,6 +291,23 @@ def test_sentences_name_the_better_model_first(run: Run) -> None:
     assert sentences(run.leaderboard)[-1].startswith("The smallest difference")
 
 
+def test_many_differences_of_one_model_share_a_line() -> None:
+    rows = [("a", "b", 0.30), ("a", "c", 0.25), ("d", "a", -0.10), ("c", "d", -0.05)]
+    board = {
+        "comparisons": [
+            {"a": a, "b": b, "metric": "accuracy", "difference": d, "low": d - 0.01, "high": d + 0.01, "p": 0.001,
+             "significant": True} for a, b, d in rows
+        ],
+        "run": {"smallest_detectable_difference": {"accuracy": None}},
+    }  # fmt: skip
+    assert sentences(board, most=3) == [
+        "a is better in accuracy than b, c and d, by 10.0 to 30.0 points.",
+        "d is better in accuracy than c, by 5.0 points.",
+        "Each difference's interval and p-value: report.html.",
+    ]
+    assert len(sentences(board, most=4)) == 4
+
+
 def test_a_run_is_written_whole(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     written = write_run(run, out, {"report.html": "<p>é</p>"})
