@@ -3,8 +3,8 @@
     python experiments/distillation.py TEACHER TEXT HELD_OUT --out distilled [--student llama:1m] [--tokens 1000000]
 
 Trains the student from several seeds by language modelling and by distillation, in the same order of the same text;
-measures both on the same held-out documents; compares them by a bootstrap over documents and seeds, paired. Writes
-results.json and table.md. Cut short anywhere, the same command goes on.
+measures both on the same held-out documents; compares them pair by pair, with an interval for documents and seeds.
+Writes results.json and table.md. Cut short anywhere, the same command goes on.
 """
 
 from __future__ import annotations

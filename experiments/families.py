@@ -3,8 +3,8 @@
     python experiments/families.py TEXT HELD_OUT --out families [--size 1m] [--tokens 1500000] [--seeds 3] [--workers 2]
 
 Trains every family, and GPT-2 with one part changed at a time, from several seeds; measures each at fixed points on the
-same held-out documents; compares families by a bootstrap over documents, paired, with the seeds averaged. Writes
-results.json, families.svg and table.md. Cut short anywhere, the same command goes on.
+same held-out documents; compares families pair by pair, with intervals for documents and seeds. Writes results.json,
+families.svg and table.md. Cut short anywhere, the same command goes on.
 """
 
 from __future__ import annotations

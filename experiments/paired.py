@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from fairground.models.decoder import Decoder
 from fairground.models.tokenizer import Tokenizer
@@ -23,7 +24,6 @@ from fairground.training.objective import Objective
 from fairground.training.recipe import Recipe
 from fairground.training.tokens import Tokens, tokenize
 
-RESAMPLES = 10_000
 BATCH = 4096  # tokens
 
 
@@ -116,18 +116,24 @@ class Difference:
 
 
 def paired(nats: dict[One, NDArray[np.float64]], sizes: NDArray[np.int64], name: str, base: str) -> Difference:
-    """Percentile bootstrap that draws documents and, within each draw, seeds; both models see the same of both."""
+    """The mean over seeds, with a t interval for documents and seeds that are both drawn at random.
+
+    The variance is that of a ratio over documents, of the seeds' mean (Cochran, 1977, section 2.11), plus that of the
+    seeds' own differences; the degrees of freedom are Welch and Satterthwaite's, so that three seeds which disagree
+    give the wide interval that three seeds deserve. A bootstrap over three seeds covered 76% where it said 95%.
+    """
     seeds = sorted({one.seed for one in nats if one.name == name} & {one.seed for one in nats if one.name == base})
-    per_seed = np.stack([nats[One(name, seed)] - nats[One(base, seed)] for seed in seeds])
-    random = np.random.default_rng(0)
-    drawn = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        documents = random.integers(0, len(sizes), len(sizes))
-        rows = random.integers(0, len(seeds), len(seeds))
-        drawn[i] = per_seed[rows].mean(0)[documents].sum() / sizes[documents].sum()
-    low, high = np.percentile(drawn, (2.5, 97.5)) / math.log(2)
-    by_seed = per_seed.sum(1) / sizes.sum() / math.log(2)
-    return Difference(name, base, float(by_seed.mean()), float(low), float(high), tuple(by_seed.tolist()))
+    per_seed = np.stack([nats[One(name, seed)] - nats[One(base, seed)] for seed in seeds]) / math.log(2)
+    by_seed = per_seed.sum(1) / sizes.sum()
+    mean, documents = float(by_seed.mean()), len(sizes)
+    left = per_seed.mean(0) - mean * sizes
+    parts = [(documents / (documents - 1) * float((left**2).sum()) / float(sizes.sum()) ** 2, documents - 1)]
+    if len(seeds) > 1:
+        parts.append((float(by_seed.var(ddof=1)) / len(seeds), len(seeds) - 1))
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / df for part, df in parts) if variance else math.inf
+    reach = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
+    return Difference(name, base, mean, mean - reach, mean + reach, tuple(by_seed.tolist()))
 
 
 def read_runs(
