@@ -28,8 +28,7 @@ from fairground.training.optimiser import Optimiser
 from fairground.training.recipe import Recipe
 from fairground.training.sizes import DIFFERENCES, as_large_as, new_config
 from fairground.training.start import new_decoder
-from fairground.training.text import read_documents
-from fairground.training.tokenizer import train_tokenizer
+from fairground.training.tokenizer import tokenizer_of
 
 FAMILIES = tuple(DIFFERENCES)
 # GPT-2 with one part of another family's, the MLP's width making up for what it costs.
@@ -152,7 +151,7 @@ def main() -> None:
     if given.only:
         run_one(One(given.only[0], int(given.only[1])), given)
         return
-    words = train_tokenizer((document.text for document in read_documents(given.text)), given.vocabulary)
+    words = tokenizer_of([given.text], given.vocabulary)
     prepare(given.text, given.held_out, given.out, words)
     names = [*FAMILIES, *(PARTS if given.parts else ())]
     # Seed by seed, so that a cut experiment has whole seeds.

@@ -90,12 +90,9 @@ class Opening:
                 f"Running models here needs {missing.name}; install it with: pip install 'fairground[local]'"
             ) from None
         from fairground.hub.catalogue import lookup
-        from fairground.hub.installed import locate
 
-        catalogued = reference.kind == "catalogue"
-        path = locate(reference.target) if catalogued else Path(reference.target)
-        assert path is not None
-        named = catalogued and not reference.target.startswith("hf:")
+        path = self._located(reference)
+        named = reference.kind == "catalogue" and not reference.target.startswith("hf:")
         return open_model(
             path,
             name=reference.name,
@@ -118,7 +115,6 @@ class Opening:
 
     def path(self, name: str) -> Path:
         """Where a local model lies; fetched before if need be. Raises a FairgroundError."""
-        from fairground.hub.installed import locate
         from fairground.hub.reference import parse
 
         if Path(name).exists():
@@ -127,6 +123,12 @@ class Opening:
         if reference.kind not in ("catalogue", "path"):
             raise RequestError(f"{name} is not a model on this machine, so its weights cannot be had.")
         self.fetch(reference)
+        return self._located(reference)
+
+    def _located(self, reference: Reference) -> Path:
+        """Where a local model that was fetched lies."""
+        from fairground.hub.installed import locate
+
         path = locate(reference.target) if reference.kind == "catalogue" else Path(reference.target)
         assert path is not None
         return path

@@ -18,7 +18,6 @@ from fairground.engine.scoring import score
 from fairground.errors import RequestError, UnknownModel
 from fairground.kernels.packed_linear import pack, packs_here
 from fairground.models.assemble import Precision, memory_bytes
-from fairground.models.gguf_file import GGUFFile
 from fairground.models.load import Loaded, memory_sentence, open_source
 from fairground.models.tokenizer import Tokenizer
 from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest
@@ -117,8 +116,7 @@ def open_model(
         return open_ngram(path, name=name or path.stem, precision=precision, licence=licence)
     compute(torch.set_num_threads, threads or os.cpu_count() or 1)
     source = open_source(path, allow_pickle=allow_pickle)
-    gguf = isinstance(source.file, GGUFFile)
-    tokenizer = Tokenizer.from_gguf(source.file.metadata) if gguf else Tokenizer.from_folder(path)  # type: ignore[attr-defined]
+    tokenizer = source.tokenizer()
     if notice:
         notice(f"{name or path.stem} {memory_sentence(source.config, precision)}.")
     loaded = compute(source.load, precision, device)

@@ -82,8 +82,8 @@ def _one_line(text: str) -> str:
 
 
 def _effort(summary: Mapping[str, Any]) -> list[str]:
-    """Time and energy; an n-gram model is counted in seconds, and has no steps."""
-    if "step_seconds" not in summary:
+    """Time and energy; an n-gram model has no steps, and a run whose log was deleted has none to tell of."""
+    if not summary["tokens_per_s"]:
         return []
     return [
         f"{summary['step_seconds'] / 60:.0f} minutes on {summary['threads']} CPU threads at "

@@ -71,11 +71,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
-def weights_only(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint's float32 weights by the decoder's own names."""
-    return {name.removeprefix("weight."): t for name, t in tensors.items() if name.startswith("weight.")}
-
-
 def _step(path: Path) -> int:
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1

@@ -105,7 +105,6 @@ def train(
 
     if step == 0 and recipe.evaluate_every:
         measure(0)
-    steps: list[Step] = []
     while step < recipe.steps:
         begun = time.perf_counter()
         batch, after = batches.at(place)
@@ -118,7 +117,6 @@ def train(
         step, place = step + 1, after
         speed = recipe.batch_tokens / (time.perf_counter() - begun)
         done = Step(step, step * recipe.batch_tokens, loss, ce, rate, float(norm), speed, speed * per_token / peak)
-        steps.append(done)
         log.write(asdict(done))
         if progress:
             progress(done)
@@ -126,7 +124,6 @@ def train(
         if final or (recipe.evaluate_every and step % recipe.evaluate_every == 0):
             measure(step)
         if final or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
-            log.sync()
             state = {"step": step, "place": asdict(place), "bits_per_byte": history, "identity": mine}
             save_checkpoint(folder, step, masters.state(), state)
     decoder.eval()
@@ -215,15 +212,12 @@ class _Log:
         self._file = path.open("w", encoding="utf-8")
         for line in kept:
             self._file.write(line + "\n")
+        self._file.flush()
 
     def write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
 
-    def sync(self) -> None:
-        self._file.flush()
-
     def steps(self) -> list[Step]:
-        self._file.flush()
         rows = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
         return [Step(**row) for row in rows if "loss" in row]

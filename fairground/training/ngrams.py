@@ -13,8 +13,7 @@ from fairground.errors import ConfigError, TrainingError
 from fairground.models.assemble import write_json
 from fairground.models.ngram import fit, save
 from fairground.models.tokenizer import Tokenizer
-from fairground.training.text import read_documents
-from fairground.training.tokenizer import train_tokenizer
+from fairground.training.tokenizer import tokenizer_of
 from fairground.training.tokens import Tokens, tokenize
 
 _NAME = re.compile(r"kneser-ney:(\d+)")
@@ -50,7 +49,7 @@ def train_ngram(
         words = Tokenizer.from_folder(tokenizer)
     else:
         said("training a tokenizer")
-        words = train_tokenizer((document.text for path in data for document in read_documents(path)), vocab_size)
+        words = tokenizer_of(data, vocab_size)
     said("tokenizing")
     text = tokenize(data, words)
     measured = tokenize(held_out, words) if held_out else None

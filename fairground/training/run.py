@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from fairground.training.recipe import Recipe
 from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
 from fairground.training.start import new_decoder
-from fairground.training.text import read_documents
-from fairground.training.tokenizer import train_tokenizer
+from fairground.training.tokenizer import tokenizer_of
 from fairground.training.tokens import Tokens, tokenize
 
 HELD_OUT = 100  # every so many-th document is measured and not learned, where no held-out text is given
@@ -162,8 +160,7 @@ def _tokenizer(
     if teacher is not None:
         return teacher.tokenizer
     watch.said("training a tokenizer")
-    texts = (document.text for path in data for document in read_documents(path))
-    return train_tokenizer(texts, recipe.vocab_size)
+    return tokenizer_of(data, recipe.vocab_size)
 
 
 def _split(tokens: Tokens, seed: int) -> tuple[Tokens, Tokens | None]:
@@ -208,16 +205,3 @@ def summarise(
         "threads": torch.get_num_threads(),
         "energy_wh_estimated": spent * torch.get_num_threads() * WATTS_PER_THREAD / 3600,
     }
-
-
-def finished(out: Path) -> Mapping[str, Any] | None:
-    """The training.json of a folder whose run is over, or None."""
-    try:
-        return dict(json.loads((out / "training.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
-
-
-def with_model(recipe: Recipe, model: str) -> Recipe:
-    """The same recipe for another model."""
-    return replace(recipe, model=model)

@@ -6,6 +6,7 @@ Sennrich et al., 2016, section 3.2; on bytes: Radford et al., 2019, section 2.2.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
@@ -13,6 +14,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from fairground.errors import DataError, RequestError
 from fairground.models.tokenizer import Tokenizer
 from fairground.models.vocabulary import Vocabulary, add_surrounding
+from fairground.training.text import read_documents
 
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SMALLEST = 300  # 256 bytes, the special tokens, and some merges
@@ -24,6 +26,11 @@ CHAT_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def tokenizer_of(paths: Iterable[Path], vocab_size: int) -> Tokenizer:
+    """A tokenizer learnt from all documents under the paths. Raises as `read_documents` and `train_tokenizer` do."""
+    return train_tokenizer((document.text for path in paths for document in read_documents(path)), vocab_size)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
