@@ -44,7 +44,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
         seed=one.seed,
         evaluate_every=0,
         checkpoint_every=max(1, given.tokens // BATCH // 4),
-        optimiser=Optimiser(learning_rate=given.learning_rate),
+        optimiser=Optimiser("muon", learning_rate=given.learning_rate, warmup=0.03),
     )
     config = new_config(given.student, vocab_size=words.vocab_size, context_length=given.context)
     run(one, given.out, new_decoder(config, one.seed).to(torch.bfloat16), objective, recipe)

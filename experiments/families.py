@@ -14,7 +14,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import altair
 import numpy as np
@@ -24,13 +24,14 @@ from paired import BATCH, Difference, One, launch, one_thread, paired, prepare, 
 
 from fairground.models.config import DecoderConfig, Rotary
 from fairground.training.objective import LanguageModelling
-from fairground.training.optimiser import Optimiser
+from fairground.training.optimiser import Method, Optimiser
 from fairground.training.recipe import Recipe
 from fairground.training.sizes import DIFFERENCES, as_large_as, new_config
 from fairground.training.start import new_decoder
 from fairground.training.tokenizer import tokenizer_of
 
 FAMILIES = tuple(DIFFERENCES)
+SETTINGS = ("size", "tokens", "context", "vocabulary", "method", "learning_rate")
 # GPT-2 with one part of another family's, the MLP's width making up for what it costs.
 PARTS = {
     "gpt2 + rotary positions": lambda c: replace(c, rotary=Rotary(c.head_dim)),
@@ -66,7 +67,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
         seed=one.seed,
         evaluate_every=max(1, steps // 8),
         checkpoint_every=max(1, steps // 4),
-        optimiser=Optimiser(learning_rate=given.learning_rate),
+        optimiser=Optimiser(given.method, learning_rate=given.learning_rate, warmup=0.03),
     )
     decoder = new_decoder(design(one.name, given.size, words.vocab_size, given.context), one.seed)
     run(one, given.out, decoder.to(torch.bfloat16), LanguageModelling(), recipe)
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1_500_000)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=4096)
+    parser.add_argument("--method", choices=get_args(Method), default="muon")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
@@ -157,7 +159,7 @@ def main() -> None:
     # Seed by seed, so that a cut experiment has whole seeds.
     wanted = [One(name, seed) for seed in range(given.seeds) for name in names]
     launch(__file__, wanted, given.out, given.workers)
-    settings = {key: str(getattr(given, key)) for key in ("size", "tokens", "context", "vocabulary", "learning_rate")}
+    settings = {key: str(getattr(given, key)) for key in SETTINGS}
     report(given.out, names, given.seeds, settings)
     print((given.out / "table.md").read_text(encoding="utf-8"))
 

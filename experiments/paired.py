@@ -24,7 +24,7 @@ from fairground.training.objective import Objective
 from fairground.training.recipe import Recipe
 from fairground.training.tokens import Tokens, tokenize
 
-BATCH = 4096  # tokens
+BATCH = 2048  # tokens of a step, as in recipes/commons.toml
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,16 +242,22 @@ def build(arguments: argparse.Namespace) -> dict[str, Any]:
             parts.append(sorted(clean, key=lambda document: chance(document.text, "order")))
         sets[kind] = parts[0], parts[1][: round(arguments.share.get(kind, 1.0) * len(parts[1]))]
         print(f"{kind:13}{len(read):8,} documents read in {time.monotonic() - began:4.0f} s", file=sys.stderr)
-    total = sum(words(train) for _, train in sets.values())
-    fraction = min(1.0, arguments.words / total) if arguments.words and total else 1.0
+    train_part = part_of(arguments.words, [train for _, train in sets.values()])
+    held_part = part_of(arguments.held_out_words, [held for held, _ in sets.values()])
     report = {}
     for kind, (held, train) in sets.items():
-        train = train[: round(fraction * len(train))]
+        held, train = held[: round(held_part * len(held))], train[: round(train_part * len(train))]
         write(arguments.out / "held_out" / f"{kind}.jsonl.gz", held)
         write(arguments.out / "train" / f"{kind}.jsonl.gz", train)
         report[kind] = {"train": size(train), "held_out": size(held), "removed": counts.rules.get(kind, {})}
     (arguments.out / "counts.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def part_of(most: int | None, kinds: list[list[Document]]) -> float:
+    """The part of every kind that makes `most` words of them all, at most 1; None: all of them."""
+    total = sum(map(words, kinds))
+    return min(1.0, most / total) if most is not None and total else 1.0
 
 
 def words(documents: list[Document]) -> int:
@@ -304,6 +310,7 @@ def main() -> None:
     parser.add_argument("--benchmarks", type=Path, help="folder of items to keep out; default: beside CORPORA")
     parser.add_argument("--share", action="append", default=[], type=share, metavar="KIND=PART", help="novels=0.25")
     parser.add_argument("--words", type=int, help="train on so many at most, all kinds cut alike")
+    parser.add_argument("--held-out-words", type=int, help="measure on so many at most, all kinds cut alike")
     arguments = parser.parse_args()
     if not arguments.corpora.is_dir() or not arguments.written.is_dir():
         parser.error("CORPORA and WRITTEN must be folders that are there")

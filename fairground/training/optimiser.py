@@ -1,4 +1,4 @@
-"""AdamW over float32 copies of the weights, and how the learning rate goes up and down."""
+"""AdamW or Muon over float32 copies of the weights, and how the learning rate goes up and down."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ from torch import Tensor
 
 from fairground.models.decoder import Decoder
 
+Method = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "wsd", "constant"]
+MOMENTUM = 0.95  # Muon's, as its author chose it
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")  # what torch's AdamW and Muon keep of a weight
 
 
 @dataclass(frozen=True, slots=True)
 class Optimiser:
     """How weights move.
 
+    "adamw" moves them all by torch's fused AdamW. "muon" moves the matrices inside the blocks by torch's Muon, with
+    orthogonalised momentum (Jordan et al., 2024) whose step is as long as AdamW's typical one, so that both take one
+    learning rate and decay (Liu et al., 2025, section 2.2); embeddings, the head, biases and norms stay with AdamW.
+
     `learning_rate` None: by the model's size (`Recipe.settled`). It rises linearly over the first `warmup` share of the
     steps. Then "cosine" lowers it to `final` times the peak; "wsd" (warm-up, stable, decay; Hu et al., 2024, section 4)
     holds it and lowers it linearly over the last `decay` share; "constant" holds it.
     """
 
+    method: Method = "adamw"
     learning_rate: float | None = None
     schedule: Schedule = "wsd"
     warmup: float = 0.02
@@ -50,7 +58,7 @@ class Optimiser:
 
 
 class Masters:
-    """A decoder's trainable weights in float32, their gradients and AdamW's moments.
+    """A decoder's trainable weights in float32, their gradients and the optimiser's moments.
 
     Where the decoder is in bfloat16, its weights are these, rounded, after every step; where it is in float32, they are
     the same tensors. Matrices decay; biases, norms and other vectors do not.
@@ -62,19 +70,26 @@ class Masters:
         self.weights: list[Tensor] = [weight for weight in decoder.parameters() if weight.requires_grad]
         self.same = all(weight.dtype == torch.float32 for weight in self.weights)
         self.masters = self.weights if self.same else [w.detach().float().requires_grad_() for w in self.weights]
-        matrices = [m for m in self.masters if m.dim() > 1]
-        vectors = [m for m in self.masters if m.dim() <= 1]
+        inside = {name for name, m in self._named() if name.startswith("blocks.") and m.dim() == 2}
+        by_muon = inside if optimiser.method == "muon" else set()
+        others = [master for name, master in self._named() if name not in by_muon]
+        rate, decay = optimiser.learning_rate or 0.0, optimiser.weight_decay
         groups = [
-            {"params": matrices, "weight_decay": optimiser.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            {"params": [m for m in others if m.dim() > 1], "weight_decay": decay},
+            {"params": [m for m in others if m.dim() <= 1], "weight_decay": 0.0},
         ]
-        self.adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=optimiser.learning_rate or 0.0,
-            betas=(optimiser.beta1, optimiser.beta2),
-            eps=optimiser.eps,
-            fused=True,
-        )
+        betas = optimiser.beta1, optimiser.beta2
+        adamw = torch.optim.AdamW(groups, lr=rate, betas=betas, eps=optimiser.eps, fused=True)
+        self._optimisers: dict[str, torch.optim.Optimizer] = dict.fromkeys(self.names, adamw)
+        if by_muon:
+            muon = torch.optim.Muon(
+                [master for name, master in self._named() if name in by_muon],
+                lr=rate,
+                weight_decay=decay,
+                momentum=MOMENTUM,
+                adjust_lr_fn="match_rms_adamw",
+            )
+            self._optimisers |= dict.fromkeys(by_muon, muon)
 
     def gather(self) -> None:
         """Adds the decoder's gradients to the masters' and frees them."""
@@ -94,9 +109,10 @@ class Masters:
         """Clips by `norm`, moves the weights and drops the gradients."""
         if self.settings.clip > 0:
             torch.nn.utils.clip_grads_with_norm_(self.masters, self.settings.clip, norm)
-        for group in self.adamw.param_groups:
-            group["lr"] = learning_rate
-        self.adamw.step()
+        for optimiser in dict.fromkeys(self._optimisers.values()):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate
+            optimiser.step()
         self.drop()
         if not self.same:
             with torch.no_grad():
@@ -111,7 +127,7 @@ class Masters:
         """Everything that a resumed run needs, by name."""
         state = {f"weight.{name}": master.detach() for name, master in self._named()}
         for name, master in self._named():
-            for key, value in self.adamw.state.get(master, {}).items():
+            for key, value in self._optimisers[name].state.get(master, {}).items():
                 state[f"{key}.{name}"] = value
         return state
 
@@ -120,9 +136,9 @@ class Masters:
         with torch.no_grad():
             for name, master in self._named():
                 master.copy_(state[f"weight.{name}"])
-                moments = {k: state[f"{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in state}
+                moments = {key: state[f"{key}.{name}"].clone() for key in MOMENTS if f"{key}.{name}" in state}
                 if moments:
-                    self.adamw.state[master] = {k: v.clone() for k, v in moments.items()}
+                    self._optimisers[name].state[master] = moments
             if not self.same:
                 torch._foreach_copy_(self.weights, self.masters)
 

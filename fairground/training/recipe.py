@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fairground.errors import TrainingError
-from fairground.training.optimiser import Optimiser, Schedule
+from fairground.training.optimiser import Method, Optimiser, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Recipe:
               for name in ("tokens", "part_tokens", "seed", "evaluate_every", "checkpoint_every")),
             ("model", self.model, isinstance(self.model, str) and bool(self.model), "FAMILY:SIZE or a folder"),
             ("precision", self.precision, self.precision in ("bfloat16", "float32"), "bfloat16 or float32"),
+            ("optimiser.method", o.method, o.method in get_args(Method), ", ".join(get_args(Method))),
             ("optimiser.schedule", o.schedule, o.schedule in get_args(Schedule), ", ".join(get_args(Schedule))),
             ("passes", self.passes, _number(self.passes), "a number above 0"),
             ("optimiser.learning_rate", o.learning_rate, o.learning_rate is None or _number(o.learning_rate),

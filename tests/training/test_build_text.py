@@ -93,3 +93,11 @@ def test_the_same_again(built: Path) -> None:
     assert len(files) == 6
     for file in files:
         assert (built / "out" / file).read_bytes() == (built / "again" / file).read_bytes()
+
+
+def test_fewer_words_to_measure_on(built: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "build_text.py"), "corpora", "written", "few"]
+    subprocess.run([*command, "--held-out-words", "300"], cwd=built, check=True, capture_output=True)
+    whole, few = (json.loads((built / out / "counts.json").read_text()) for out in ("out", "few"))
+    assert sum(kind["held_out"]["words"] for kind in whole.values()) > 600
+    assert 0 < sum(kind["held_out"]["words"] for kind in few.values()) <= 400

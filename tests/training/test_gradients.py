@@ -98,6 +98,29 @@ def test_a_step_moves_weights_as_torch_moves_transformers(name: str, tmp_path: P
     assert float(after.detach()) / sum(LENGTHS) == pytest.approx(float(their_loss(theirs)), abs=1e-4)
 
 
+def test_muon_moves_the_matrices_of_blocks_as_torch_moves_transformers(tmp_path: Path) -> None:
+    theirs, ours = both("llama", tmp_path)
+    inside = [p for name, p in theirs.named_parameters() if ".layers." in name and p.dim() == 2]
+    outside = [p for name, p in theirs.named_parameters() if ".layers." not in name and p.dim() == 2]
+    muon = torch.optim.Muon(inside, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    vectors = [p for p in theirs.parameters() if p.dim() == 1]
+    adamw = torch.optim.AdamW([{"params": outside, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+                              lr=1e-2, betas=(0.9, 0.95))  # fmt: skip
+    before = float(their_loss(theirs))
+    masters = Masters(ours, Optimiser("muon", learning_rate=1e-2, weight_decay=0.1, clip=0.0))
+    for _ in range(3):
+        theirs.zero_grad()
+        their_loss(theirs).backward()
+        muon.step()
+        adamw.step()
+        (LanguageModelling()(ours, batch())[0] / sum(LENGTHS)).backward()
+        masters.gather()
+        masters.step(1e-2, masters.norm())
+    after, _ = LanguageModelling()(ours, batch())
+    assert float(after.detach()) / sum(LENGTHS) == pytest.approx(float(their_loss(theirs)), abs=1e-3)
+    assert float(their_loss(theirs)) < before - 0.1
+
+
 def test_distillation_is_what_its_formula_says(tmp_path: Path) -> None:
     """Hinton et al., section 2, from logits that Transformers gave."""
     theirs, student = both("llama", tmp_path / "student")

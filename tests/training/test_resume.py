@@ -18,11 +18,11 @@ COMMAND = Path(sys.executable).with_name("fairground")
 STEPS = 40
 
 
-def recipe(folder: Path) -> Path:
+def recipe(folder: Path, method: str = "adamw") -> Path:
     path = folder / "recipe.toml"
     path.write_text(
         f'model = "llama:60k"\ntokens = {STEPS * 512}\nbatch_tokens = 512\ncontext = 64\nseed = 3\n'
-        "evaluate_every = 15\ncheckpoint_every = 3\n",
+        f'evaluate_every = 15\ncheckpoint_every = 3\n[optimiser]\nmethod = "{method}"\n',
         encoding="utf-8",
     )
     return path
@@ -73,8 +73,9 @@ def assert_same(one: Path, other: Path) -> None:
     assert losses[0] == losses[1]
 
 
-def test_one_kill(text: Path, words: Path, tmp_path: Path) -> None:
-    made = recipe(tmp_path)
+@pytest.mark.parametrize("method", ["adamw", "muon"])
+def test_one_kill(method: str, text: Path, words: Path, tmp_path: Path) -> None:
+    made = recipe(tmp_path, method)
     finish(start(made, text, words, tmp_path / "whole"))
     out = tmp_path / "cut"
     kill_after(start(made, text, words, out), out, 17, 0.0)
