@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
     objective: Objective = LanguageModelling()
     if one.name == TAUGHT:
         teacher, _ = load_with_tokenizer(given.teacher)
-        objective = Distillation(teacher.decoder, given.temperature, given.alpha)
+        objective = Distillation(teacher.decoder.to(given.device), given.temperature, given.alpha)
     recipe = Recipe(
         given.student,
         tokens=given.tokens,
@@ -47,7 +48,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
         optimiser=Optimiser("muon", learning_rate=given.learning_rate, warmup=0.03),
     )
     config = new_config(given.student, vocab_size=words.vocab_size, context_length=given.context)
-    run(one, given.out, new_decoder(config, one.seed).to(torch.bfloat16), objective, recipe)
+    run(one, given.out, new_decoder(config, one.seed).to(given.device, torch.bfloat16), objective, recipe)
 
 
 def report(out: Path, seeds: int, settings: dict[str, Any]) -> str:
@@ -59,15 +60,15 @@ def report(out: Path, seeds: int, settings: dict[str, Any]) -> str:
         arm: [float(nats[One(arm, seed)].sum() / sizes.sum() / np.log(2)) for seed in range(seeds)]
         for arm in (ALONE, TAUGHT)
     }
-    difference = {"value": d.value, "low": d.low, "high": d.high, "by_seed": d.by_seed}
-    results = {"settings": settings, "bits_per_byte": bits, "difference": difference, "runs": curves}
+    results = {"settings": settings, "bits_per_byte": bits, "difference": asdict(d), "runs": curves}
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     lines = ["| student | bits per byte (mean of seeds) | by seed |", "|---|---:|---|"]
     lines += [
         f"| {arm} | {np.mean(values):.4f} | {', '.join(f'{value:.4f}' for value in values)} |"
         for arm, values in bits.items()
     ]
-    lines += ["", f"Taught minus alone: {d.value:+.4f} bits per byte (95% {d.low:+.4f} to {d.high:+.4f})."]
+    by = f"{d.value:+.4f} bits per byte (95% {d.low:+.4f} to {d.high:+.4f}, p = {d.p:.2g})"
+    lines += ["", f"Taught minus alone: {by}."]
     table = "\n".join(lines) + "\n"
     (out / "table.md").write_text(table, encoding="utf-8")
     return table
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, default=0.5)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--only", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     given = parser.parse_args()

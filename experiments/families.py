@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,8 +21,9 @@ import altair
 import numpy as np
 import torch
 import vl_convert
-from paired import BATCH, Difference, One, launch, one_thread, paired, prepare, read_runs, read_tokens, run
+from paired import BATCH, One, launch, one_thread, paired, prepare, read_runs, read_tokens, run
 
+from fairground.evaluation.comparison import holm
 from fairground.models.config import DecoderConfig, Rotary
 from fairground.training.objective import LanguageModelling
 from fairground.training.optimiser import Method, Optimiser
@@ -70,7 +72,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
         optimiser=Optimiser(given.method, learning_rate=given.learning_rate, warmup=0.03),
     )
     decoder = new_decoder(design(one.name, given.size, words.vocab_size, given.context), one.seed)
-    run(one, given.out, decoder.to(torch.bfloat16), LanguageModelling(), recipe)
+    run(one, given.out, decoder.to(given.device, torch.bfloat16), LanguageModelling(), recipe)
 
 
 def report(out: Path, names: list[str], seeds: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -80,38 +82,44 @@ def report(out: Path, names: list[str], seeds: int, settings: dict[str, Any]) ->
         name: [float(nats[One(name, seed)].sum() / sizes.sum() / math.log(2)) for seed in range(seeds)]
         for name in names
     }
-    families = sorted((name for name in names if name in FAMILIES), key=lambda name: float(np.mean(final[name])))
-    pairs = [(name, families[0]) for name in families[1:]] + [(name, "gpt2") for name in names if name in PARTS]
-    differences = [paired(nats, sizes, name, base) for name, base in pairs]
+    best_first = sorted((name for name in names if name in FAMILIES), key=lambda name: float(np.mean(final[name])))
+    pairs = [(worse, better) for better, worse in combinations(best_first, 2)]
+    pairs += [(name, "gpt2") for name in names if name in PARTS]
+    differences = [asdict(paired(nats, sizes, name, base)) for name, base in pairs]
+    for row, p in zip(differences, holm([row["p"] for row in differences]), strict=True):
+        row["p"] = p
     results = {
         "settings": settings,
+        "held_out": {"documents": len(sizes), "bytes": int(sizes.sum())},
         "bits_per_byte": final,
-        "differences": [
-            {**{field: getattr(d, field) for field in ("name", "base", "value", "low", "high")}, "by_seed": d.by_seed}
-            for d in differences
-        ],
+        "differences": differences,
         "runs": curves,
     }
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (out / "table.md").write_text(table(results, differences), encoding="utf-8")
+    (out / "table.md").write_text(table(results), encoding="utf-8")
     (out / "families.svg").write_text(picture(curves), encoding="utf-8")
     return results
 
 
-def table(results: dict[str, Any], differences: list[Difference]) -> str:
-    """Markdown: the design, its bits per byte by seed, and its difference with the interval."""
-    against = {d.name: d for d in differences}
+def table(results: dict[str, Any]) -> str:
+    """Markdown from results.json: every design's bits per byte, then the differences."""
     parameters = {run["name"]: run["parameters"] for run in results["runs"]}
-    lines = [
-        "| design | parameters | bits per byte (mean of seeds) | by seed | difference | 95% interval |",
-        "|---|---:|---:|---|---|---|",
-    ]
+    lines = ["| design | parameters | bits per byte (mean of seeds) | by seed |", "|---|---:|---:|---|"]
     for name, values in sorted(results["bits_per_byte"].items(), key=lambda row: (row[0] in PARTS, np.mean(row[1]))):
-        d = against.get(name)
-        shown = f"{d.value:+.4f} from {d.base} | {d.low:+.4f} to {d.high:+.4f}" if d else "– | –"
-        seeds = ", ".join(f"{value:.4f}" for value in values)
-        lines.append(f"| {name} | {parameters[name]:,} | {np.mean(values):.4f} | {seeds} | {shown} |")
+        by_seed = ", ".join(f"{value:.3f}" for value in values)
+        lines.append(f"| {name} | {parameters[name]:,} | {np.mean(values):.3f} | {by_seed} |")
+    lines += ["", "| | needs more bits per byte than | by | 95% interval | p (Holm) |", "|---|---|---:|---|---:|"]
+    lines += [
+        f"| {d['name']} | {d['base']} | {d['value']:+.3f} | {d['low']:+.3f} to {d['high']:+.3f} | {shown(d['p'])} |"
+        for d in results["differences"]
+    ]
     return "\n".join(lines) + "\n"
+
+
+def shown(p: float) -> str:
+    """A p-value, bold where it is below 5%."""
+    text = f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return f"**{text}**" if p < 0.05 else text
 
 
 def picture(curves: list[dict[str, Any]]) -> str:
@@ -146,6 +154,7 @@ def main() -> None:
     parser.add_argument("--method", choices=get_args(Method), default="muon")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--parts", action=argparse.BooleanOptionalAction, default=True, help="also the changed GPT-2s")
     parser.add_argument("--only", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)

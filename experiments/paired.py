@@ -105,13 +105,14 @@ def read_tokens(out: Path) -> tuple[Tokenizer, Tokens, Tokens]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Bits per byte of `name` minus those of `base`, with a 95% interval and the seeds' own spread."""
+    """Bits per byte of `name` minus those of `base`, with a 95% interval, a two-sided p and the seeds' own spread."""
 
     name: str
     base: str
     value: float
     low: float
     high: float
+    p: float
     by_seed: tuple[float, ...]
 
 
@@ -132,8 +133,10 @@ def paired(nats: dict[One, NDArray[np.float64]], sizes: NDArray[np.int64], name:
         parts.append((float(by_seed.var(ddof=1)) / len(seeds), len(seeds) - 1))
     variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / df for part, df in parts) if variance else math.inf
-    reach = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
-    return Difference(name, base, mean, mean - reach, mean + reach, tuple(by_seed.tolist()))
+    deviation = math.sqrt(variance)
+    reach = float(t.ppf(0.975, freedom)) * deviation
+    p = 2 * float(t.sf(abs(mean) / deviation, freedom)) if deviation else 1.0
+    return Difference(name, base, mean, mean - reach, mean + reach, p, tuple(by_seed.tolist()))
 
 
 def read_runs(

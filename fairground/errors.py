@@ -55,7 +55,14 @@ class DoesNotFit(ModelError):
 
 
 class RequestError(FairgroundError):
-    """A prompt or a sampling setting that cannot be served."""
+    """A prompt or a sampling setting that cannot be served.
+
+    Of several requests handed over together, `number` says which it was, from 0; `reason` is the sentence without it.
+    """
+
+    def __init__(self, reason: str, number: int | None = None) -> None:
+        super().__init__(reason if number is None else f"Request {number + 1}: {reason}")
+        self.reason, self.number = reason, number
 
 
 class CapabilityError(FairgroundError):

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # What a room must not pull in, so that the light package ranks remote models and rates votes without it.
 HEAVY = {"torch", "safetensors", "tokenizers", "gguf", "jinja2", "transformers"}
-LIGHT_ROOMS = ("types", "errors", "remote", "evaluation", "arena", "hub", "cli")
+LIGHT_ROOMS = ("types", "errors", "remote", "evaluation", "arena", "hub", "serving", "cli")
 
 
 def rooms() -> Iterator[tuple[str, Path]]:

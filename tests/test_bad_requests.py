@@ -16,6 +16,7 @@ from command import Command, in_a_process, in_this_process
 from fairground.evaluation.suite import BUILT_IN
 
 PAIR = '{"context": "a", "continuation": "c"}\n'
+LONG = '{"context": "a", "continuation": "' + "c" * 300 + '"}\n'
 
 
 @pytest.fixture
@@ -104,12 +105,20 @@ def test_surplus_rows_are_legal_and_never_sampled(command: Command) -> None:
         ("[" * 100_000, "pairs.jsonl, line 1"),
         ("", "pairs.jsonl is empty"),
         (b"\xff\xfe\n", "pairs.jsonl cannot be read"),
-        (PAIR + '{"context": "a", "continuation": "' + "c" * 300 + '"}\n', "300 tokens"),
+        (PAIR + "\n" + LONG, "pairs.jsonl, line 3: the continuation is 300 tokens"),
     ],
 )
 def test_score_files(command: Command, model: Path, content: str | bytes, named: str) -> None:
     Path("pairs.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
     command("score", "./model", "pairs.jsonl").refused(named)
+
+
+def test_a_late_line_is_named_and_what_was_scored_before_it_stays(command: Command, model: Path) -> None:
+    Path("pairs.jsonl").write_text(PAIR * 256 + "\n" + LONG)
+    answer = command("score", "./model", "pairs.jsonl")
+    assert answer.status == 2
+    assert "pairs.jsonl, line 258: " in answer.err
+    assert len(answer.out.splitlines()) == 256
 
 
 HEADER = "model_a,model_b,winner\n"

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("#  ")[0].strip() for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
-FAIRGROUND = [command for command in COMMANDS if command.startswith("fairground")]
+SERVE = [command for command in COMMANDS if command.startswith("fairground serve")]
+FAIRGROUND = [command for command in COMMANDS if command.startswith("fairground") and command not in SERVE]
 MAKE = [command for command in COMMANDS if command.startswith("make")]
 
 
@@ -26,23 +27,29 @@ def home(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
     return folder
 
 
+def installed(command: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("fairground")), *shlex.split(command)[1:]]
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {"FAIRGROUND_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HOME": str(home)}
+
+
 def run(arguments: list[str], home: Path) -> str:
     done = subprocess.run(
-        arguments, cwd=home, capture_output=True, text=True, timeout=900, check=False,
-        env={"FAIRGROUND_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "HOME": str(home)},
-    )  # fmt: skip
+        arguments, cwd=home, capture_output=True, text=True, timeout=900, check=False, env=environment(home)
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_every_command_is_of_a_kind_that_is_run() -> None:
     assert len(FAIRGROUND) >= 6
-    assert sorted([*FAIRGROUND, *MAKE]) == sorted(COMMANDS)
+    assert sorted([*FAIRGROUND, *SERVE, *MAKE]) == sorted(COMMANDS)
 
 
 def test_the_commands(home: Path) -> None:
-    shown = {command: run([str(Path(sys.executable).with_name("fairground")), *shlex.split(command)[1:]], home)
-             for command in FAIRGROUND}  # fmt: skip
+    shown = {command: run(installed(command), home) for command in FAIRGROUND}
     assert "GPT 4" in shown["fairground rate --record"]
     assert "Paris" in shown['fairground chat smollm2 -p "What is the capital of France?"']
     assert (home / "rank" / "report.html").is_file()
@@ -55,8 +62,21 @@ def test_make_knows_the_targets(command: str) -> None:
 
 
 def test_the_python(home: Path) -> None:
-    (script,) = [text for kind, text in BLOCKS if kind == "python"]
+    (script,) = [text for kind, text in BLOCKS if kind == "python" and "OpenAI" not in text]
     assert "Score(logprob=" in run([sys.executable, "-c", script], home)
+
+
+def test_the_server(home: Path) -> None:
+    (command,), (script,) = SERVE, [text for kind, text in BLOCKS if kind == "python" and "OpenAI" in text]
+    with subprocess.Popen(
+        [*installed(command), "--port", "0"], cwd=home, env=environment(home), stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split(" on ")[1].split("/v1")[0]
+            assert "blue" in run([sys.executable, "-c", script.replace("http://127.0.0.1:8000", address)], home).lower()
+        finally:
+            server.terminate()
 
 
 def test_links_lead_somewhere() -> None:

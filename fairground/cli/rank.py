@@ -90,7 +90,9 @@ def rank(
     out.print(f"\nThe report, with every answer, is {folder / 'report.html'}.", soft_wrap=True, highlight=False)
     out.print("Try next:", highlight=False)
     out.print(f"  fairground chat {first}", highlight=False, soft_wrap=True)
-    out.print(f"  fairground rank {first} {first}#int8 --limit 8", highlight=False, soft_wrap=True)
+    precisions = {model["model"]: model["precision"] for model in run.leaderboard["models"]}
+    if precisions[first] in ("float32", "bfloat16"):
+        out.print(f"  fairground rank {first} {first}#int8 --limit 8", highlight=False, soft_wrap=True)
 
 
 def _scorer(named: str | None, references: Sequence[Reference]) -> Reference | None:

@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Opening, Threads, app, bar, err
 from fairground.errors import DataError, RequestError
+from fairground.types import ScoreRequest
 
 
 @app.command(epilog='Example: fairground chat smollm2 -p "What is a vaccine?"')
@@ -93,7 +94,7 @@ def score(
     """
     from fairground.hub.reference import parse
 
-    requests = list(_score_requests(file))
+    numbers, requests = zip(*_score_requests(file), strict=True)
     settings = Opening(threads, device, False, allow_pickle)
     reference = parse(model)
     settings.fetch(reference)
@@ -103,7 +104,13 @@ def score(
         with bar("scoring") as shown:
             task = shown.add_task("scoring", total=len(requests))
             for at in range(0, len(requests), size):
-                for scored in generator.score(requests[at : at + size]):
+                try:
+                    scores = generator.score(requests[at : at + size])
+                except RequestError as error:
+                    if error.number is None:
+                        raise
+                    raise RequestError(f"{file}, line {numbers[at + error.number]}: {error.reason}") from None
+                for scored in scores:
                     cut += scored.truncated > 0
                     fields = {"logprob": scored.logprob, "greedy": scored.greedy, "tokens": scored.tokens}
                     print(json.dumps({**fields, **({"truncated": scored.truncated} if scored.truncated else {})}))
@@ -114,9 +121,8 @@ def score(
         err.print(f"{cut} contexts were longer than the model sees and lost their beginning.", highlight=False)
 
 
-def _score_requests(file: Path) -> Iterator[Any]:
-    from fairground.types import ScoreRequest
-
+def _score_requests(file: Path) -> Iterator[tuple[int, ScoreRequest]]:
+    """Line numbers and what the lines ask for."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -137,4 +143,4 @@ def _score_requests(file: Path) -> Iterator[Any]:
             raise DataError(
                 f'{file}, line {number}: not {{"context": text, "continuation": text}} with a continuation; correct it.'
             )
-        yield ScoreRequest(context, continuation)
+        yield number, ScoreRequest(context, continuation)

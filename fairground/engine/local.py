@@ -76,8 +76,9 @@ class LocalGenerator:
             over = max(0, len(context) + len(continuation) - 1 - self._context)
             if over >= len(context):
                 raise RequestError(
-                    f"The continuation of request {number + 1} is {len(continuation)} tokens long, but "
-                    f"{self.info.name} sees {self._context} in all; shorten it."
+                    f"the continuation is {len(continuation)} tokens long, but {self.info.name} sees {self._context} "
+                    "in all; shorten it.",
+                    number,
                 )
             pairs.append((context[over:], continuation))
             lost.append(over)

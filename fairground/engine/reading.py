@@ -65,8 +65,9 @@ class Reading:
             before, after = whole[: len(before)], whole[len(before) :]
         if not before or not after:
             raise RequestError(
-                f"The {'context' if not before else 'continuation'} of request {number + 1} has no token of its own; "
-                "give it at least one more character."
+                f"the {'context' if not before else 'continuation'} has no token of its own; give it at least one more "
+                "character.",
+                number,
             )
         self._check([*before, *after])
         return before, after

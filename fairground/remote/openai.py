@@ -120,7 +120,7 @@ class OpenAIGenerator:
                 f"{self.info.name} gives no log-probabilities of a prompt's tokens, so it cannot score; rank it by "
                 "what it writes."
             )
-        pairs = [self._pair(request, number) for number, request in enumerate(requests, start=1)]
+        pairs = [self._pair(request, number) for number, request in enumerate(requests)]
         stop = threading.Event()
         futures = [self._workers.submit(partial(self._score, *pair, stop)) for pair in pairs]
         try:
@@ -182,13 +182,14 @@ class OpenAIGenerator:
         context = request.context.rstrip()
         continuation = request.context[len(context) :] + request.continuation
         if not request.continuation:
-            raise RequestError(f"The continuation of request {number} is empty; give it at least one character.")
+            raise RequestError("the continuation is empty; give it at least one character.", number)
         if context:
             return context, continuation
         if self._dialect.begin is None:
             raise RequestError(
-                f"The context of request {number} is empty, and {self.info.name} gives a text's first token no "
-                "log-probability; put some text before it."
+                f"the context is empty, and {self.info.name} gives a text's first token no log-probability; put some "
+                "text before it.",
+                number,
             )
         return self._dialect.begin, continuation
 

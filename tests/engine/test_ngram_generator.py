@@ -158,7 +158,7 @@ def test_prompts_that_cannot_be_served(model: NGramGenerator, prompt, named: str
 
 
 def test_a_continuation_without_a_token_is_refused(model: NGramGenerator) -> None:
-    with pytest.raises(RequestError, match="continuation of request 2"):
+    with pytest.raises(RequestError, match="Request 2: the continuation"):
         model.score([ScoreRequest("a", " b"), ScoreRequest("a", "")])
 
 

@@ -117,7 +117,7 @@ def test_what_is_too_long_loses_its_beginning_as_in_the_harness(stories: LocalGe
 
 
 def test_a_continuation_without_a_token_is_refused(stories: LocalGenerator) -> None:
-    with pytest.raises(RequestError, match="continuation of request 2"):
+    with pytest.raises(RequestError, match="Request 2: the continuation"):
         stories.score([ScoreRequest("a", " b"), ScoreRequest("a", "")])
 
 

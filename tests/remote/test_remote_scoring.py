@@ -49,13 +49,13 @@ def test_an_empty_context_is_where_a_text_begins(serve: Serve, connect: Connect,
 def test_an_empty_context_is_refused_where_nothing_begins_a_text(serve: Serve, connect: Connect) -> None:
     generator = connect(serve(bos=None, end_is_token=False))
     assert generator.score([ScoreRequest("The", " cat")])[0].tokens == 1
-    with pytest.raises(RequestError, match="context of request 1 is empty"):
+    with pytest.raises(RequestError, match="Request 1: the context is empty"):
         generator.score([ScoreRequest("", "The cat")])
 
 
 def test_requests_that_cannot_be_scored(serve: Serve, connect: Connect) -> None:
     generator = connect(serve())
-    with pytest.raises(RequestError, match="request 1 is empty"):
+    with pytest.raises(RequestError, match="Request 1: the continuation is empty"):
         generator.score([ScoreRequest("a", "")])
     with pytest.raises(RequestError, match="no token of its own"):
         generator.score([ScoreRequest("a wor", "d")])

@@ -1,0 +1,154 @@
+"""The OpenAI-compatible API: `create_app` puts generators behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from fairground import __version__
+from fairground.serving.answers import Form
+from fairground.serving.guard import Guard
+from fairground.serving.metrics import Metrics
+from fairground.serving.refusals import Refusal, install
+from fairground.serving.running import Event, Limits, Running, whole
+from fairground.serving.schema import ChatRequest, CompletionRequest
+from fairground.types import Completion, Generator
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def create_app(
+    models: Mapping[str, Generator], *, limits: Limits | None = None, hosts: Collection[str] = LOOPBACK
+) -> FastAPI:
+    """An application that serves `models` under their names; `hosts` are the names it answers to.
+
+    `app.state.running` is its Running: `drain` and `end` it before the event loop ends.
+    """
+    limits = limits or Limits()
+    running = Running(limits, Metrics())
+    app = FastAPI(title="Fairground", version=__version__, docs_url=None, redoc_url=None)
+    app.state.running = running
+    app.add_middleware(Guard, hosts=hosts, body_bytes=limits.body_bytes)
+    install(app)
+    started = int(time.time())
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Whether the process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        """Whether requests are taken in."""
+        if running.draining:
+            raise Refusal(503, "The server is stopping.")
+        return {"status": "ok"}
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        """Counters for Prometheus."""
+        running.metrics.running.set(running.count)
+        return PlainTextResponse(running.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        """What can be asked."""
+        return {"object": "list", "data": [_about(name, model, started) for name, model in models.items()]}
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> dict[str, Any]:
+        return _about(name, _named(models, name), started)
+
+    @app.post("/v1/chat/completions")
+    async def chat(asked: ChatRequest, http: Request) -> Response:
+        """Answers a conversation."""
+        return await _answer(asked, http, chat=True, prompts=1)
+
+    @app.post("/v1/completions")
+    async def completions(asked: CompletionRequest, http: Request) -> Response:
+        """Goes on from a text."""
+        prompts = 1 if isinstance(asked.prompt, str) or not asked.prompt else len(asked.prompt)
+        if isinstance(asked.prompt, list) and asked.prompt and isinstance(asked.prompt[0], int):
+            prompts = 1
+        return await _answer(asked, http, chat=False, prompts=prompts)
+
+    async def _answer(asked: ChatRequest | CompletionRequest, http: Request, *, chat: bool, prompts: int) -> Response:
+        model = _named(models, asked.model)
+        requests = asked.requests()
+        form = Form(asked.model, chat)
+        events = running.follow(model, requests)
+        if not asked.stream:
+            done = await _unless_gone(http, whole(events, len(requests)))
+            return Response(status_code=499) if done is None else JSONResponse(form.whole(done, prompts))
+        # The first event is waited for, so that what cannot be served gets a status of its own.
+        first = await anext(events)
+        body = form.stream(_again(first, events), len(requests), prompts, with_usage=asked.usage_wanted)
+        return EventStream(body, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+    return app
+
+
+class EventStream(StreamingResponse):
+    """Closes what it reads from as soon as the client has gone, wherever that left it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().__call__(scope, receive, send)
+
+
+async def _again(
+    first: tuple[int, Event], events: AsyncIterator[tuple[int, Event]]
+) -> AsyncIterator[tuple[int, Event]]:
+    """`first`, and then the others; closed together with its reader."""
+    async with aclosing(events):  # type: ignore[type-var]
+        yield first
+        async for event in events:
+            yield event
+
+
+async def _unless_gone(http: Request, work: Any) -> list[Completion] | None:
+    """What `work` gives; None, and the work is cancelled, where the client goes away before."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(http))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        gone.cancel()
+        working.cancel()
+
+
+async def _gone(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _named(models: Mapping[str, Generator], name: str) -> Generator:
+    if name not in models:
+        there = ", ".join(models)
+        raise Refusal(
+            404, f"There is no model {name!r} here; there are: {there}.", param="model", code="model_not_found"
+        )
+    return models[name]
+
+
+def _about(name: str, model: Generator, started: int) -> dict[str, Any]:
+    info = model.info
+    return {
+        "id": name,
+        "object": "model",
+        "created": started,
+        "owned_by": "fairground",
+        "max_model_len": info.can.context_length,
+        "family": info.family,
+        "parameters": info.parameters,
+        "precision": info.precision,
+        "licence": info.licence,
+    }

@@ -1,0 +1,50 @@
+"""What is looked at before anything is read: whom the request is for, and how long its body is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fairground.serving.refusals import Refusal
+
+
+class Guard:
+    """Refuses a foreign Host, which is how a page elsewhere reaches a server on loopback, and bodies over the limit."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], body_bytes: int) -> None:
+        self._app, self._hosts, self._most = app, frozenset(hosts), body_bytes
+        self._too_long = f"The body is over {body_bytes:,} bytes; send less at a time"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = _without_port(headers.get(b"host", ""))
+        if host not in self._hosts:
+            refused = Refusal(400, f"This server does not answer as {host or 'nobody'}; use the address it printed.")
+            await refused.response()(scope, receive, send)
+            return
+        told = headers.get(b"content-length", "0")
+        if told.isdigit() and int(told) > self._most:
+            await Refusal(413, f"{self._too_long}.").response()(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise HTTPException(413, self._too_long)  # the one kind that FastAPI lets through here
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0].removeprefix("[")
+    return host.partition(":")[0].lower()

@@ -1,0 +1,155 @@
+"""What a client may ask, in the words of OpenAI's API. A field that is not here is refused by its name.
+
+`top_k`, `min_p`, `repetition_penalty` and `ignore_eos` are vLLM's additions. Fields that change nothing here (who the
+user is, how it is billed) are taken and not looked at.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from fairground.errors import RequestError
+from fairground.types import Message, Request, Sampling
+
+Role = Literal["system", "developer", "user", "assistant"]
+Stop = str | list[str] | None
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+DEFAULT_MAX_TOKENS = 16  # of /v1/completions, as OpenAI has it
+CHAT_MAX_TOKENS = 1024  # where a chat does not say
+
+
+class Strict(BaseModel):
+    """Refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StreamOptions(Strict):
+    include_usage: bool = False
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Strict):
+    role: Role
+    content: str | list[TextPart]
+    name: str | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_alone(cls, content: Any) -> Any:
+        """Names what is not text, in place of all that it could have been."""
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind != "text":
+                raise ValueError(f"only parts of type text are read here, not {kind!r}")
+        return content
+
+    def message(self) -> Message:
+        """As the house has it: "developer" is what OpenAI now calls the system."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message("system" if self.role == "developer" else self.role, content)
+
+
+class ResponseFormat(Strict):
+    type: Literal["text"]
+
+
+class Common(Strict):
+    """What both endpoints take."""
+
+    model: str
+    temperature: Finite | None = None
+    top_p: Finite | None = None
+    n: int | None = None
+    seed: int | None = None
+    stop: Stop = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    top_k: int | None = None
+    min_p: Finite | None = None
+    repetition_penalty: Finite | None = None
+    ignore_eos: bool | None = None
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    user: Any = None
+    metadata: Any = None
+    store: Literal[False] | None = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+
+    def sampling(self, max_tokens: int | None, otherwise: int) -> Sampling:
+        """Raises RequestError for a value outside its range. OpenAI's default temperature is 1."""
+        given = {
+            "temperature": 1.0 if self.temperature is None else self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "ignore_eos": self.ignore_eos,
+            "max_tokens": otherwise if max_tokens is None else max_tokens,
+            "stop": (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            "seed": secrets.randbits(31) if self.seed is None else self.seed,
+        }
+        return Sampling(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+    @property
+    def usage_wanted(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatRequest(Common):
+    messages: list[ChatMessage]
+    max_completion_tokens: int | None = None
+    response_format: ResponseFormat | None = None
+
+    def requests(self) -> list[Request]:
+        """One for every choice. Raises RequestError for no message or a value outside its range."""
+        if not self.messages:
+            raise RequestError("messages is empty; give at least one message.")
+        most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        request = Request(tuple(turn.message() for turn in self.messages), self.sampling(most, CHAT_MAX_TOKENS))
+        return choices([request], self.n)
+
+
+class CompletionRequest(Common):
+    prompt: str | list[str] | list[int] | list[list[int]]
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+    suffix: None = None
+
+    def requests(self) -> list[Request]:
+        """One for every prompt and choice. Raises RequestError for no prompt or a value outside its range."""
+        prompts: list[str | tuple[int, ...]]
+        given = self.prompt
+        if isinstance(given, str):
+            prompts = [given]
+        elif given and isinstance(given[0], int):
+            prompts = [tuple(given)]
+        else:
+            prompts = [one if isinstance(one, str) else tuple(one) for one in given]  # type: ignore[arg-type]
+        if not prompts:
+            raise RequestError("prompt is empty; give at least one.")
+        sampling = self.sampling(self.max_tokens, DEFAULT_MAX_TOKENS)
+        return choices([Request(prompt, sampling) for prompt in prompts], self.n)
+
+
+def choices(requests: list[Request], n: int | None) -> list[Request]:
+    """`n` of each, with seeds of their own."""
+    count = 1 if n is None else n
+    if count < 1 or count > 1 << 16:
+        raise RequestError(f"n is {count}, but must be from 1 to the server's limit; choose another value.")
+    return [
+        replace(request, sampling=replace(request.sampling, seed=request.sampling.seed + number))
+        for request in requests
+        for number in range(count)
+    ]

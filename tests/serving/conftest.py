@@ -1,0 +1,47 @@
+"""A real server on a free port of the loopback."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_models as tiny
+from command import Command, in_this_process
+from scripted import LIMITS, Scripted, Served
+
+from fairground.engine.local import LocalGenerator, open_model
+from fairground.serving.app import create_app
+from fairground.serving.server import Server, listen
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    return in_this_process(tmp_path, monkeypatch, capfd)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGenerator]:
+    model = open_model(tiny.write_folder(tmp_path_factory.mktemp("models") / "tiny"), precision="float32", threads=1)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def served(local: LocalGenerator) -> Iterator[Served]:
+    scripted = Scripted()
+    app = create_app({"tiny": local, "scripted": scripted}, limits=LIMITS)
+    with listen("127.0.0.1", 0) as bound:
+        server = Server(app, shutdown_timeout=5)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.005)
+        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", app, local, scripted)
+        server.should_exit = True
+        for stream in scripted.streams:
+            stream.cancel()
+        thread.join(timeout=10)
+    assert not thread.is_alive()

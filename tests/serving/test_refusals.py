@@ -1,0 +1,178 @@
+"""What cannot be served gets OpenAI's error object with the right status, and the server goes on."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from scripted import LIMITS, Served, until
+
+from fairground.errors import FairgroundError
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+JSON = {"content-type": "application/json"}
+USER = [{"role": "user", "content": "ab"}]
+
+
+def post(
+    served: Served, path: str, body: bytes, **headers: str
+) -> tuple[int, dict[str, Any], http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=10)
+    try:
+        connection.request("POST", path, body, JSON | headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read()), answer
+    finally:
+        connection.close()
+
+
+def chat(**fields: Any) -> bytes:
+    return json.dumps({"model": "tiny", "messages": USER, **fields}).encode()
+
+
+def text(**fields: Any) -> bytes:
+    return json.dumps({"model": "tiny", "prompt": "ab", **fields}).encode()
+
+
+IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://192.0.2.1/a.png"}}]}]
+BAD = {
+    "n beyond all bounds": (CHAT, chat(n=10**9), 400, "n", "n is 1000000000"),
+    "n over the limit": (CHAT, chat(n=9), 400, "n", "9 answers"),
+    "n of nothing": (CHAT, chat(n=0), 400, "n", "n is 0"),
+    "negative max_tokens": (CHAT, chat(max_tokens=-1), 400, "max_tokens", "max_tokens is -1"),
+    "endless max_tokens": (
+        CHAT,
+        b'{"model": "tiny", "messages": [], "max_tokens": 1e999}',
+        400,
+        "max_tokens",
+        "finite",
+    ),
+    "many max_tokens": (TEXT, text(model="scripted", max_tokens=10**6), 400, None, "max_tokens is 1,000,000"),
+    "not a number": (CHAT, chat(temperature=float("nan")), 400, "temperature", "finite"),
+    "hot": (CHAT, chat(temperature=-1), 400, "temperature", "temperature is -1"),
+    "log-probabilities": (CHAT, chat(logprobs=True, top_logprobs=10**6), 400, "logprobs", "logprobs is not supported"),
+    "ten thousand prompts": (TEXT, text(prompt=["a"] * 10**4), 400, "n", "10,000 answers"),
+    "no prompt": (TEXT, text(prompt=[]), 400, "prompt", "prompt is empty"),
+    "an empty prompt": (TEXT, text(prompt=""), 400, None, "prompt is empty"),
+    "token ids that there are not": (TEXT, text(prompt=[10**30]), 400, None, "outside the embedding"),
+    "a prompt beyond the context": (TEXT, text(prompt="x" * 100), 400, None, "sees 64"),
+    "half a character": (TEXT, b'{"model": "tiny", "prompt": "\\ud800"}', 400, None, "surrogate"),
+    "stops": (CHAT, chat(stop=["a"] * 5), 400, "stop", "5 strings"),
+    "an empty stop": (CHAT, chat(stop=""), 400, "stop", "stop"),
+    "an image": (CHAT, chat(messages=IMAGE), 400, "messages", "'image_url'"),
+    "tools": (CHAT, chat(tools=[]), 400, "tools", "tools is not supported"),
+    "a schema": (CHAT, chat(response_format={"type": "json_object"}), 400, "response_format", "response_format"),
+    "a template smuggled in": (CHAT, chat(chat_template_kwargs={"a": 1}), 400, "chat_template_kwargs", "not supported"),
+    "an unknown role": (CHAT, chat(messages=[{"role": "tool", "content": "a"}]), 400, "messages", "role"),
+    "no message": (CHAT, chat(messages=[]), 400, "messages", "messages is empty"),
+    "no messages at all": (CHAT, b'{"model": "tiny"}', 400, "messages", "messages is missing"),
+    "an unknown model": (CHAT, chat(model="gpt-9"), 404, "model", "there are: tiny, scripted"),
+    "no JSON": (CHAT, b"{oops", 400, None, "not JSON"),
+    "deep JSON": (CHAT, b"[" * 90_000, 400, None, "JSON"),
+    "a list": (CHAT, b"[]", 400, None, "the body"),
+    "nothing": (CHAT, b"", 400, None, "the body is missing"),
+    "a long body": (CHAT, b"x" * 100_001, 413, None, "over 100,000 bytes"),
+    "no such address": ("/v1/nothing", b"{}", 404, None, "nothing at this address"),
+    "no such method": ("/v1/models", b"{}", 405, None, "another method"),
+}
+
+
+@pytest.fixture
+def good(served: Served) -> Any:
+    """After whatever happened, the server answers."""
+    yield
+    status, body, _ = post(served, TEXT, text(max_tokens=2))
+    assert status == 200, body
+    assert served.app.state.running.count == 0
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_bad_requests(served: Served, good: None, case: str) -> None:
+    path, body, status, param, said = BAD[case]
+    given, answer, _ = post(served, path, body)
+    assert given == status, answer
+    assert set(answer) == {"error"}
+    assert set(answer["error"]) == {"message", "type", "param", "code"}
+    assert said in answer["error"]["message"]
+    assert answer["error"]["message"].endswith(".")
+    if param:
+        assert answer["error"]["param"] == param
+    assert answer["error"]["type"] == "invalid_request_error"
+
+
+def test_a_long_body_that_does_not_say_so(served: Served, good: None) -> None:
+    connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=10)
+    connection.request("POST", CHAT, iter([b"x" * 60_000] * 2), JSON, encode_chunked=True)
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "100,000 bytes" in json.loads(answer.read())["error"]["message"]
+    connection.close()
+
+
+def test_a_body_that_does_not_say_what_it_is(served: Served, good: None) -> None:
+    status, answer, _ = post(served, CHAT, chat(), **{"content-type": "text/plain"})
+    assert status == 400
+    assert "content-type: application/json" in answer["error"]["message"]
+
+
+def test_a_foreign_host(served: Served, good: None) -> None:
+    status, answer, _ = post(served, CHAT, chat(), host="evil.example")
+    assert status == 400
+    assert "evil.example" in answer["error"]["message"]
+
+
+def test_a_full_server(served: Served, good: None) -> None:
+    running = served.app.state.running
+    running.count = LIMITS.running
+    status, answer, http_answer = post(served, CHAT, chat())
+    assert status == 429
+    assert answer["error"]["type"] == "rate_limit_error"
+    assert int(http_answer.getheader("retry-after") or 0) >= 1
+    running.count = 0
+
+
+def test_a_model_that_fails(served: Served, good: None) -> None:
+    served.scripted.fails = FairgroundError("The model was closed; load it again to use it.")
+    served.scripted.permits.release()
+    status, answer, _ = post(served, CHAT, chat(model="scripted", max_tokens=2))
+    assert status == 503
+    assert "model was closed" in answer["error"]["message"]
+    served.scripted.fails = ZeroDivisionError("a secret of the inside")
+    served.scripted.permits.release()
+    status, answer, _ = post(served, CHAT, chat(model="scripted", max_tokens=2))
+    assert status == 500
+    assert "secret" not in answer["error"]["message"]
+
+
+def test_a_model_that_fails_in_the_middle(served: Served, good: None) -> None:
+    def lines() -> Any:
+        connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=10)
+        connection.request("POST", CHAT, chat(model="scripted", max_tokens=3, stream=True), JSON)
+        yield from (line.decode().removeprefix("data: ").strip() for line in connection.getresponse() if line.strip())
+
+    served.scripted.permits.release()
+    got = lines()
+    assert json.loads(next(got))["choices"][0]["delta"]["role"] == "assistant"
+    assert json.loads(next(got))["choices"][0]["delta"]["content"] == "word "
+    served.scripted.fails = FairgroundError("The model was closed; load it again to use it.")
+    served.scripted.permits.release()
+    assert "model was closed" in json.loads(next(got))["error"]["message"]
+    assert next(got) == "[DONE]"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away(served: Served, good: None, stream: bool) -> None:
+    connection = http.client.HTTPConnection(urlsplit(served.url).netloc, timeout=10)
+    connection.request("POST", CHAT, chat(model="scripted", max_tokens=900, stream=stream, n=2), JSON)
+    until(lambda: len(served.scripted.streams) == 2)
+    served.scripted.permits.release(2)
+    assert connection.sock is not None
+    connection.sock.close()
+    connection.close()
+    # A server hears of it when it writes, so it is given something to write.
+    until(lambda: served.scripted.permits.release() or all(s.cancelled.is_set() for s in served.scripted.streams))
+    until(lambda: served.app.state.running.count == 0)
+    assert all(stream.written < 900 for stream in served.scripted.streams)
