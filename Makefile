@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-OURS := commons-gpt2-2m commons-gpt-neo-2m commons-gpt-j-2m commons-llama-2m commons-mistral-2m commons-5gram
+OURS := commons-gpt2-4m commons-gpt-neo-4m commons-gpt-j-4m commons-llama-4m commons-mistral-4m commons-5gram
 RANK := $(BIN)/fairground rank smollm2 smollm2,shots=5 'smollm2\#int4' $(OURS) uniform
 
 .PHONY: rank test verify lint clean

@@ -1,6 +1,6 @@
 """Which family's design learns best from the same text, tokenizer, size and compute?
 
-    python experiments/families.py TEXT HELD_OUT --out families [--size 1m] [--tokens 1500000] [--seeds 3] [--workers 2]
+    python experiments/families.py TEXT HELD_OUT --out families [--size 1m] [--tokens 1000000] [--seeds 3] [--workers 2]
 
 Trains every family, and GPT-2 with one part changed at a time, from several seeds; measures each at fixed points on the
 same held-out documents; compares families pair by pair, with intervals for documents and seeds. Writes results.json,
@@ -67,7 +67,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
         context=given.context,
         vocab_size=words.vocab_size,
         seed=one.seed,
-        evaluate_every=max(1, steps // 8),
+        evaluate_every=max(1, steps // 5),
         checkpoint_every=max(1, steps // 4),
         optimiser=Optimiser(given.method, learning_rate=given.learning_rate, warmup=0.03),
     )
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("held_out", type=Path, help="what is measured")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", default="1m")
-    parser.add_argument("--tokens", type=int, default=1_500_000)
+    parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--method", choices=get_args(Method), default="muon")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from fairground.errors import RequestError
 
@@ -31,7 +31,7 @@ class Sampling:
 
     Temperature 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 do nothing. `logprobs` is how
     many alternatives are returned beside each chosen token (None: no log-probabilities at all). The same `seed` gives
-    the same text, whatever else runs at the same time.
+    the same text, whatever else runs at the same time. `logit_bias` is added to the logits of these token ids.
 
     Raises RequestError for a value outside its range.
     """
@@ -44,6 +44,7 @@ class Sampling:
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     seed: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False  # write on to max_tokens, as response-time probes want
 
@@ -64,6 +65,9 @@ class Sampling:
         require("max_tokens", self.max_tokens >= 1, "1 or more")
         require("logprobs", self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")
         require("stop", all(self.stop), "made of strings that are not empty")
+        require(
+            "logit_bias", all(-100 <= bias <= 100 for _, bias in self.logit_bias), "from -100 to 100 for each token"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,18 @@ class Score:
     greedy: bool
     tokens: int
     truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A token of a text, its log-probability after those before it, and the likeliest tokens there, best first.
+
+    A text's first token follows nothing: its `logprob` is None.
+    """
+
+    token: int
+    logprob: float | None
+    alternatives: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +209,23 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """Ends running requests and frees what the model holds."""
+        ...
+
+
+@runtime_checkable
+class TokenLevel(Protocol):
+    """What a Generator may have besides: its tokens, and a log-probability for each of a text's."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids that the text is read as, with what the model puts before a text."""
+        ...
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, special ones included."""
+        ...
+
+    def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
+        """Every token's log-probability. Raises RequestError for a prompt that is empty or too long."""
         ...
 
 

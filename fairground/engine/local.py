@@ -14,13 +14,13 @@ from fairground.engine.compute import compute
 from fairground.engine.loop import Loop
 from fairground.engine.ngram import NGramGenerator, holds_ngram, open_ngram
 from fairground.engine.reading import Reading
-from fairground.engine.scoring import score
+from fairground.engine.scoring import score, score_tokens
 from fairground.errors import RequestError, UnknownModel
 from fairground.kernels.packed_linear import pack, packs_here
 from fairground.models.assemble import Precision, memory_bytes
 from fairground.models.load import Loaded, memory_sentence, open_source
 from fairground.models.tokenizer import Tokenizer
-from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest
+from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest, TokenScore
 
 
 class LocalGenerator:
@@ -84,6 +84,21 @@ class LocalGenerator:
             lost.append(over)
         scores = score(self.decoder, self._pool, pairs)
         return [Score(s.logprob, s.greedy, s.tokens, over) for s, over in zip(scores, lost, strict=True)]
+
+    def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
+        """Every token's log-probability; see fairground.types.TokenLevel."""
+        ids = [self._reading.tokens(prompt, number) for number, prompt in enumerate(prompts)]
+        pairs = [(prompt[:1], prompt[1:]) for prompt in ids]
+        scored = iter(score_tokens(self.decoder, self._pool, [pair for pair in pairs if pair[1]], alternatives))
+        return [[TokenScore(first, None), *(next(scored) if rest else ())] for (first,), rest in pairs]
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids that the text is read as."""
+        return self.tokenizer.encode(text)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, special ones included."""
+        return self.tokenizer.decode(tokens, skip_special=False)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the text is, without any that the model adds by itself."""

@@ -18,7 +18,7 @@ from fairground.models.assemble import Precision
 from fairground.models.load import read_config
 from fairground.models.ngram import MODEL_TYPE, NGram, load
 from fairground.models.tokenizer import Tokenizer
-from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest
+from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest, TokenScore
 
 
 class NGramGenerator:
@@ -78,6 +78,33 @@ class NGramGenerator:
             for at, token in enumerate(continuation, len(context))
         )
         return Score(logprob, greedy, len(continuation))
+
+    def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
+        """Every token's log-probability; see fairground.types.TokenLevel."""
+        return [
+            self._score_tokens(self._reading.tokens(prompt, number), alternatives)
+            for number, prompt in enumerate(prompts)
+        ]
+
+    def _score_tokens(self, prompt: list[int], alternatives: int) -> list[TokenScore]:
+        seen, scored = self.model.order - 1, self.model.score(prompt)
+        found = [TokenScore(prompt[0], None)]
+        for at, token in enumerate(prompt[1:], 1):
+            beside: tuple[tuple[int, float], ...] = ()
+            if alternatives:
+                logprobs = self.model.log_probs(prompt[max(0, at - seen) : at])
+                best = np.argsort(-logprobs, kind="stable")[:alternatives]
+                beside = tuple(zip(best.tolist(), logprobs[best].tolist(), strict=True))
+            found.append(TokenScore(token, float(scored[at]), beside))
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids that the text is read as."""
+        return self.tokenizer.encode(text)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, special ones included."""
+        return self.tokenizer.decode(tokens, skip_special=False)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the text is, without any that the model adds by itself."""

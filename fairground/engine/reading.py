@@ -42,12 +42,25 @@ class Reading:
             )
         return tokens
 
+    def tokens(self, prompt: Sequence[int], number: int) -> list[int]:
+        """A prompt that is scored token by token. Raises RequestError, with its number, where that cannot be."""
+        if not prompt:
+            raise RequestError("the prompt has no token; give it at least one.", number)
+        self._check(prompt)
+        if self._context is not None and len(prompt) > self._context:
+            raise RequestError(
+                f"the prompt is {len(prompt)} tokens long, but {self._name} sees {self._context} in all; shorten it.",
+                number,
+            )
+        return list(prompt)
+
     def pair(self, request: ScoreRequest, number: int) -> tuple[list[int], list[int]]:
         """Context and continuation as lm-evaluation-harness splits them (`loglikelihood` of its `hf` model).
 
-        They are tokenized together and split after the context's own tokens; spaces that end the context belong to the
-        continuation; an empty context is the model's first token (bos, else eos). `number` names the request, from 0,
-        in the RequestError for a continuation or a context without a token.
+        They are tokenized together, and what comes after as many tokens as the context has alone is scored after those
+        of the context alone, also where its end would have merged with what follows, as the harness does. Spaces that
+        end the context belong to the continuation; an empty context is the model's first token (bos, else eos).
+        `number` names the request, from 0, in the RequestError for a continuation or a context without a token.
         """
         context, continuation = request.context, request.continuation
         if context == "":
@@ -62,7 +75,7 @@ class Reading:
                 context, continuation = context[:-spaces], context[-spaces:] + continuation
             whole = self._encode_text(context + continuation)
             before = self._encode_text(context) if context else whole[:0]
-            before, after = whole[: len(before)], whole[len(before) :]
+            after = whole[len(before) :]
         if not before or not after:
             raise RequestError(
                 f"the {'context' if not before else 'continuation'} has no token of its own; give it at least one more "

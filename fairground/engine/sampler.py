@@ -23,6 +23,7 @@ class Sampler:
         self._sampling, self._known = sampling, known
         self._random = random.Random(sampling.seed)
         self._seen = set(prompt) if sampling.repetition_penalty != 1 else None
+        self._bias = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < known]
         self._banned = [token for token in banned if token < known]
 
     def choose(self, logits_V: Tensor) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
@@ -34,9 +35,11 @@ class Sampler:
         logprob: float | None = None
         alternatives: tuple[tuple[int, float], ...] = ()
         logits = logits_V[: self._known]
-        if self._banned:
+        if self._banned or self._bias:
             logits = logits.clone()
             logits[self._banned] = float("-inf")
+            for token, bias in self._bias:
+                logits[token] += bias
         if self._seen:
             seen = torch.tensor([token for token in self._seen if token < self._known], device=logits.device)
             values = logits[seen]

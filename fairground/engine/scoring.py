@@ -18,7 +18,7 @@ from fairground.engine.blocks import BlockPool, blocks_for
 from fairground.engine.compute import compute
 from fairground.models.decoder import Decoder
 from fairground.models.packed import BLOCK, Packed
-from fairground.types import Score
+from fairground.types import Score, TokenScore
 
 PASS_TOKENS = 2048  # new tokens of one forward pass
 LOGITS = 1 << 25  # logits held at a time
@@ -74,8 +74,26 @@ def tree(sequences: Sequence[Sequence[int]]) -> tuple[list[Node], list[Node]]:
     return roots, ends
 
 
-def score(decoder: Decoder, pool: BlockPool, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
-    """Scores of (context, continuation) token pairs, each of at least one token, in their order.
+Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
+
+
+def score(decoder: Decoder, pool: BlockPool, requests: Pairs) -> list[Score]:
+    """Scores of (context, continuation) token pairs, each of at least one token, in their order."""
+    return [
+        Score(sum(token.logprob or 0.0 for token in scored), greedy, len(scored))
+        for scored, greedy in _found(decoder, pool, requests, 0)
+    ]
+
+
+def score_tokens(decoder: Decoder, pool: BlockPool, requests: Pairs, alternatives: int) -> list[list[TokenScore]]:
+    """The same, token by token of each continuation, with as many of the likeliest tokens beside each."""
+    return [scored for scored, _ in _found(decoder, pool, requests, alternatives)]
+
+
+def _found(
+    decoder: Decoder, pool: BlockPool, requests: Pairs, alternatives: int
+) -> list[tuple[list[TokenScore], bool]]:
+    """Each continuation's tokens, and whether every one was the likeliest.
 
     The last token of a continuation is only a target, so it is not run. Other requests may take turns between the
     passes. A pass that raises leaves the pool as it was.
@@ -88,7 +106,7 @@ def score(decoder: Decoder, pool: BlockPool, requests: Sequence[tuple[Sequence[i
                 walk = walk.parent
             assert walk is not None
             walk.asked.append((position, continuation[position + 1 - len(context)], number))
-    answers = _Answers(requests)
+    answers = _Answers(requests, alternatives)
     held: list[Node] = []
     ready = roots[::-1]
     try:
@@ -96,23 +114,21 @@ def score(decoder: Decoder, pool: BlockPool, requests: Sequence[tuple[Sequence[i
             compute(_pass, decoder, pool, ready, held, answers)
     finally:
         compute(pool.release, [block for node in held for block in node.table])
-    return answers.scores()
+    return list(zip(answers.scores, answers.greedy, strict=True))
 
 
 class _Answers:
     """What the passes have found so far."""
 
-    def __init__(self, requests: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+    def __init__(self, requests: Pairs, alternatives: int) -> None:
+        self.alternatives = alternatives
         self._contexts = [len(context) for context, _ in requests]
-        self._logprobs = [[0.0] * len(continuation) for _, continuation in requests]
-        self._greedy = [True] * len(requests)
+        self.scores = [[TokenScore(token, None) for token in continuation] for _, continuation in requests]
+        self.greedy = [True] * len(requests)
 
-    def add(self, request: int, position: int, logprob: float, greedy: bool) -> None:
-        self._logprobs[request][position + 1 - self._contexts[request]] = logprob
-        self._greedy[request] &= greedy
-
-    def scores(self) -> list[Score]:
-        return [Score(sum(each), flag, len(each)) for each, flag in zip(self._logprobs, self._greedy, strict=True)]
+    def add(self, request: int, position: int, score: TokenScore, greedy: bool) -> None:
+        self.scores[request][position + 1 - self._contexts[request]] = score
+        self.greedy[request] &= greedy
 
 
 def _pass(decoder: Decoder, pool: BlockPool, ready: list[Node], held: list[Node], answers: _Answers) -> None:
@@ -169,6 +185,17 @@ def _run(decoder: Decoder, pool: BlockPool, batch: Sequence[Node], answers: _Ans
         logits = decoder.logits(hidden[part], exact=True)
         best = logits.argmax(-1).tolist()
         wanted = [(i, *one) for i, row in enumerate(part) for one in asked[row]]
-        logprobs = logits.log_softmax(-1)[[w[0] for w in wanted], [w[2] for w in wanted]].tolist()
-        for (i, position, token, request), logprob in zip(wanted, logprobs, strict=True):
-            answers.add(request, position, logprob, best[i] == token)
+        logprobs = logits.log_softmax(-1)
+        beside = _likeliest(logprobs, answers.alternatives)
+        own = logprobs[[w[0] for w in wanted], [w[2] for w in wanted]].tolist()
+        for (i, position, token, request), logprob in zip(wanted, own, strict=True):
+            answers.add(request, position, TokenScore(token, logprob, beside[i]), best[i] == token)
+
+
+def _likeliest(logprobs: torch.Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """The `count` likeliest tokens of each row with their log-probabilities, best first."""
+    if not count:
+        return [()] * logprobs.shape[0]
+    top = logprobs.topk(min(count, logprobs.shape[1]))
+    rows = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return [tuple(zip(tokens, values, strict=True)) for tokens, values in rows]

@@ -10,42 +10,86 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairground.serving.logprobs import of_chat, of_text, scored, token_level
 from fairground.serving.refusals import refusal
-from fairground.serving.running import Event
-from fairground.types import Completion
+from fairground.serving.running import Event, Written
+from fairground.types import Completion, Generator, TokenScore
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A prompt that is given back before what was written: its text, its tokens, and their scores where wanted."""
+
+    text: str
+    tokens: Sequence[int]
+    scores: Sequence[TokenScore]
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """How one request's answer is written: as a chat or as a text, under one id and time."""
 
-    model: str
+    name: str
+    model: Generator
     chat: bool
+    logprobs: bool
     created: int = field(default_factory=lambda: int(time.time()))
     number: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def _body(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         prefix = "chatcmpl" if self.chat else "cmpl"
-        head = {"id": f"{prefix}-{self.number}", "object": kind, "created": self.created, "model": self.model}
-        return {**head, "choices": choices, **more}
+        head = {"id": f"{prefix}-{self.number}", "object": kind, "created": self.created}
+        return {**head, "model": self.name, "choices": choices, **more}
 
-    def whole(self, completions: Sequence[Completion], prompts: int) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
-        choices = [self._choice(number, done) for number, done in enumerate(completions)]
+    def _logprobs(self, scores: Sequence[TokenScore], offset: int = 0) -> dict[str, Any] | None:
+        if not self.logprobs:
+            return None
+        model = token_level(self.model)
+        return of_chat(model, scores) if self.chat else of_text(model, scores, offset)
+
+    def whole(self, answers: Sequence[Written], prompts: int) -> dict[str, Any]:
+        """The body of an answer that is not streamed; `prompts` is how many were asked."""
+        choices = []
+        for number, (done, scores) in enumerate((answer.completion, answer.scores) for answer in answers):
+            end = {"index": number, "finish_reason": done.finish_reason, "logprobs": self._logprobs(scores)}
+            message = {"role": "assistant", "content": done.text, "refusal": None}
+            choices.append({**end, "message": message} if self.chat else {**end, "text": done.text})
         kind = "chat.completion" if self.chat else "text_completion"
-        return self._body(kind, choices, usage=usage(completions, prompts))
+        return self._body(kind, choices, usage=usage([answer.completion for answer in answers], prompts))
 
-    def _choice(self, number: int, done: Completion) -> dict[str, Any]:
-        end = {"index": number, "finish_reason": done.finish_reason, "logprobs": None}
-        if self.chat:
-            return {**end, "message": {"role": "assistant", "content": done.text, "refusal": None}}
-        return {**end, "text": done.text}
+    def echoed(self, echoes: Sequence[Echo], answers: Sequence[Written]) -> dict[str, Any]:
+        """The same with every prompt before its choices; without `answers`, the prompts alone."""
+        choices = []
+        each = len(answers) // len(echoes)
+        for number in range(len(answers) or len(echoes)):
+            echo = echoes[number // each if each else number]
+            done = answers[number] if answers else None
+            choice: dict[str, Any] = {
+                "index": number,
+                "text": echo.text + (done.completion.text if done else ""),
+                "finish_reason": done.completion.finish_reason if done else "length",
+                "logprobs": self._logprobs([*echo.scores, *(done.scores if done else ())]),
+            }
+            choices.append(choice)
+        asked = sum(len(echo.tokens) for echo in echoes)
+        written = sum(len(answer.completion.tokens) for answer in answers)
+        return self._body("text_completion", choices, usage=_usage(asked, written))
 
-    def chunk(self, number: int, text: str, finish_reason: str | None = None, *, first: bool = False) -> dict[str, Any]:
+    def chunk(
+        self,
+        number: int,
+        text: str,
+        finish_reason: str | None = None,
+        *,
+        score: TokenScore | None = None,
+        offset: int = 0,
+        first: bool = False,
+    ) -> dict[str, Any]:
         """A piece of one choice."""
-        choice: dict[str, Any] = {"index": number, "finish_reason": finish_reason, "logprobs": None}
+        logprobs = None if score is None else self._logprobs([score], offset)
+        choice: dict[str, Any] = {"index": number, "finish_reason": finish_reason, "logprobs": logprobs}
         if self.chat:
-            delta = {"role": "assistant", "content": ""} if first else {"content": text} if text else {}
+            delta = {"role": "assistant", "content": ""} if first else {"content": text} if text or score else {}
             return self._body("chat.completion.chunk", [{**choice, "delta": delta}])
         return self._body("text_completion", [{**choice, "text": text}])
 
@@ -54,7 +98,7 @@ class Form:
     ) -> AsyncIterator[str]:
         """Server-sent events: the pieces of all choices, the usage if wanted, and [DONE]; or an error in between."""
         completions: list[Completion] = []
-        written = [""] * count
+        written = [0] * count
         async with aclosing(events):  # type: ignore[type-var]
             try:
                 for number in range(count) if self.chat else ():
@@ -62,10 +106,12 @@ class Form:
                 async for number, one in events:
                     if isinstance(one, Completion):
                         completions.append(one)
-                        yield event(self.chunk(number, one.text[len(written[number]) :], one.finish_reason))
-                    elif one.text:
-                        written[number] += one.text
-                        yield event(self.chunk(number, one.text))
+                        yield event(self.chunk(number, one.text[written[number] :], one.finish_reason))
+                        continue
+                    score = scored(one) if self.logprobs else None
+                    if one.text or score:
+                        yield event(self.chunk(number, one.text, score=score, offset=written[number]))
+                        written[number] += len(one.text)
                 if with_usage:
                     kind = "chat.completion.chunk" if self.chat else "text_completion"
                     yield event(self._body(kind, [], usage=usage(completions, prompts)))
@@ -83,5 +129,8 @@ def usage(completions: Sequence[Completion], prompts: int) -> dict[str, int]:
     """Tokens: a prompt counts once, however many choices it has."""
     choices = max(1, len(completions) // max(1, prompts))
     asked = sum(done.prompt_tokens for done in completions) // choices
-    written = sum(len(done.tokens) for done in completions)
+    return _usage(asked, sum(len(done.tokens) for done in completions))
+
+
+def _usage(asked: int, written: int) -> dict[str, int]:
     return {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written}

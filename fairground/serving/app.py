@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from fairground import __version__
-from fairground.serving.answers import Form
+from fairground.serving.answers import Echo, Form
 from fairground.serving.guard import Guard
+from fairground.serving.logprobs import token_level
 from fairground.serving.metrics import Metrics
 from fairground.serving.refusals import Refusal, install
-from fairground.serving.running import Event, Limits, Running, whole
-from fairground.serving.schema import ChatRequest, CompletionRequest
-from fairground.types import Completion, Generator
+from fairground.serving.running import Event, Limits, Running, Written, whole
+from fairground.serving.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from fairground.types import Generator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -69,21 +71,27 @@ def create_app(
     @app.post("/v1/chat/completions")
     async def chat(asked: ChatRequest, http: Request) -> Response:
         """Answers a conversation."""
-        return await _answer(asked, http, chat=True, prompts=1)
+        form = Form(asked.model, _named(models, asked.model), chat=True, logprobs=bool(asked.logprobs))
+        return await _answer(asked, http, form, prompts=1)
 
     @app.post("/v1/completions")
     async def completions(asked: CompletionRequest, http: Request) -> Response:
-        """Goes on from a text."""
-        prompts = 1 if isinstance(asked.prompt, str) or not asked.prompt else len(asked.prompt)
-        if isinstance(asked.prompt, list) and asked.prompt and isinstance(asked.prompt[0], int):
-            prompts = 1
-        return await _answer(asked, http, chat=False, prompts=prompts)
-
-    async def _answer(asked: ChatRequest | CompletionRequest, http: Request, *, chat: bool, prompts: int) -> Response:
-        model = _named(models, asked.model)
+        """Goes on from texts, and gives them back where that is asked for."""
+        form = Form(asked.model, _named(models, asked.model), chat=False, logprobs=asked.logprobs is not None)
+        prompts = asked.prompts()
+        if not asked.echo:
+            return await _answer(asked, http, form, prompts=len(prompts))
         requests = asked.requests()
-        form = Form(asked.model, chat)
-        events = running.follow(model, requests)
+        with running.place(len(prompts)):
+            echoes = await run_in_threadpool(_echoes, form.model, prompts, asked.logprobs)
+        if not requests:
+            return JSONResponse(form.echoed(echoes, []))
+        done = await _unless_gone(http, whole(running.follow(form.model, requests), len(requests)))
+        return Response(status_code=499) if done is None else JSONResponse(form.echoed(echoes, done))
+
+    async def _answer(asked: ChatRequest | CompletionRequest, http: Request, form: Form, *, prompts: int) -> Response:
+        requests = asked.requests()
+        events = running.follow(form.model, requests)
         if not asked.stream:
             done = await _unless_gone(http, whole(events, len(requests)))
             return Response(status_code=499) if done is None else JSONResponse(form.whole(done, prompts))
@@ -91,6 +99,18 @@ def create_app(
         first = await anext(events)
         body = form.stream(_again(first, events), len(requests), prompts, with_usage=asked.usage_wanted)
         return EventStream(body, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+
+    @app.post("/tokenize")
+    async def tokenize(asked: TokenizeRequest) -> dict[str, Any]:
+        """The token ids that a text is read as."""
+        model = _named(models, asked.model)
+        tokens = await run_in_threadpool(token_level(model).encode, asked.prompt)
+        return {"tokens": tokens, "count": len(tokens), "max_model_len": model.info.can.context_length}
+
+    @app.post("/detokenize")
+    async def detokenize(asked: DetokenizeRequest) -> dict[str, Any]:
+        """The text of token ids."""
+        return {"prompt": await run_in_threadpool(token_level(_named(models, asked.model)).spell, asked.tokens)}
 
     return app
 
@@ -113,7 +133,18 @@ async def _again(
             yield event
 
 
-async def _unless_gone(http: Request, work: Any) -> list[Completion] | None:
+def _echoes(model: Generator, prompts: Sequence[str | tuple[int, ...]], logprobs: int | None) -> list[Echo]:
+    """Every prompt's text and tokens, scored where log-probabilities are wanted."""
+    known = token_level(model)
+    ids = [known.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    scores = [[] for _ in ids] if logprobs is None else known.score_tokens(ids, logprobs)
+    return [
+        Echo(prompt if isinstance(prompt, str) else known.spell(tokens), tokens, own)
+        for prompt, tokens, own in zip(prompts, ids, scores, strict=True)
+    ]
+
+
+async def _unless_gone(http: Request, work: Any) -> list[Written] | None:
     """What `work` gives; None, and the work is cancelled, where the client goes away before."""
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(http))

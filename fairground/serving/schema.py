@@ -78,6 +78,7 @@ class Common(Strict):
     min_p: Finite | None = None
     repetition_penalty: Finite | None = None
     ignore_eos: bool | None = None
+    logit_bias: dict[int, Finite] | None = None
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
     user: Any = None
@@ -87,7 +88,7 @@ class Common(Strict):
     safety_identifier: Any = None
     prompt_cache_key: Any = None
 
-    def sampling(self, max_tokens: int | None, otherwise: int) -> Sampling:
+    def sampling(self, max_tokens: int | None, otherwise: int, logprobs: int | None) -> Sampling:
         """Raises RequestError for a value outside its range. OpenAI's default temperature is 1."""
         given = {
             "temperature": 1.0 if self.temperature is None else self.temperature,
@@ -98,6 +99,8 @@ class Common(Strict):
             "ignore_eos": self.ignore_eos,
             "max_tokens": otherwise if max_tokens is None else max_tokens,
             "stop": (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            "logprobs": logprobs,
+            "logit_bias": tuple((self.logit_bias or {}).items()),
             "seed": secrets.randbits(31) if self.seed is None else self.seed,
         }
         return Sampling(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -110,6 +113,8 @@ class Common(Strict):
 class ChatRequest(Common):
     messages: list[ChatMessage]
     max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
     response_format: ResponseFormat | None = None
 
     def requests(self) -> list[Request]:
@@ -117,30 +122,52 @@ class ChatRequest(Common):
         if not self.messages:
             raise RequestError("messages is empty; give at least one message.")
         most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        request = Request(tuple(turn.message() for turn in self.messages), self.sampling(most, CHAT_MAX_TOKENS))
-        return choices([request], self.n)
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestError("top_logprobs is given without logprobs; set logprobs to true, or leave it out.")
+        wanted = (self.top_logprobs or 0) if self.logprobs else None
+        sampling = self.sampling(most, CHAT_MAX_TOKENS, wanted)
+        return choices([Request(tuple(turn.message() for turn in self.messages), sampling)], self.n)
 
 
 class CompletionRequest(Common):
     prompt: str | list[str] | list[int] | list[list[int]]
-    echo: Literal[False] | None = None
+    echo: bool | None = None
+    logprobs: int | None = None
     best_of: Literal[1] | None = None
     suffix: None = None
 
-    def requests(self) -> list[Request]:
-        """One for every prompt and choice. Raises RequestError for no prompt or a value outside its range."""
-        prompts: list[str | tuple[int, ...]]
+    def prompts(self) -> list[str | tuple[int, ...]]:
+        """Each a text or token ids. Raises RequestError where there is none."""
         given = self.prompt
         if isinstance(given, str):
-            prompts = [given]
-        elif given and isinstance(given[0], int):
-            prompts = [tuple(given)]
-        else:
-            prompts = [one if isinstance(one, str) else tuple(one) for one in given]  # type: ignore[arg-type]
-        if not prompts:
+            return [given]
+        if not given:
             raise RequestError("prompt is empty; give at least one.")
-        sampling = self.sampling(self.max_tokens, DEFAULT_MAX_TOKENS)
-        return choices([Request(prompt, sampling) for prompt in prompts], self.n)
+        if isinstance(given[0], int):
+            return [tuple(given)]
+        return [one if isinstance(one, str) else tuple(one) for one in given]
+
+    def requests(self) -> list[Request]:
+        """One for every prompt and choice; none where nothing is to be written, only echoed.
+
+        Raises RequestError for no prompt or a value outside its range.
+        """
+        if self.max_tokens == 0 and self.echo:
+            return []
+        if self.echo and self.stream:
+            raise RequestError("echo is not streamed; leave out stream, or echo.")
+        sampling = self.sampling(self.max_tokens, DEFAULT_MAX_TOKENS, self.logprobs)
+        return choices([Request(prompt, sampling) for prompt in self.prompts()], self.n)
+
+
+class TokenizeRequest(Strict):
+    model: str
+    prompt: str
+
+
+class DetokenizeRequest(Strict):
+    model: str
+    tokens: list[int]
 
 
 def choices(requests: list[Request], n: int | None) -> list[Request]:

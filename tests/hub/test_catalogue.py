@@ -45,11 +45,11 @@ COUNTS = {
     "gpt-j-6b": gpt_j(),
     "gpt2": gpt(hidden=768, layers=12, positions=1024, attention_biases=4),
     "stories15m": llama(hidden=288, layers=6, inner=768, key_values=288, vocabulary=32000, tied=True),
-    "commons-gpt2-2m": new_model("gpt2:2m"),
-    "commons-gpt-neo-2m": new_model("gpt-neo:2m"),
-    "commons-gpt-j-2m": new_model("gpt-j:2m"),
-    "commons-llama-2m": new_model("llama:2m"),
-    "commons-mistral-2m": new_model("mistral:2m"),
+    "commons-gpt2-4m": new_model("gpt2:4m"),
+    "commons-gpt-neo-4m": new_model("gpt-neo:4m"),
+    "commons-gpt-j-4m": new_model("gpt-j:4m"),
+    "commons-llama-4m": new_model("llama:4m"),
+    "commons-mistral-4m": new_model("mistral:4m"),
 }
 COUNTED = {"commons-5gram"}  # has as many as its text has n-grams; tests/hub/test_bundled.py counts them in the file
 

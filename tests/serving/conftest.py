@@ -23,14 +23,19 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGenerator]:
-    model = open_model(tiny.write_folder(tmp_path_factory.mktemp("models") / "tiny"), precision="float32", threads=1)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path) -> Iterator[LocalGenerator]:
+    model = open_model(folder, precision="float32", threads=1)
     yield model
     model.close()
 
 
 @pytest.fixture
-def served(local: LocalGenerator) -> Iterator[Served]:
+def served(local: LocalGenerator, folder: Path) -> Iterator[Served]:
     scripted = Scripted()
     app = create_app({"tiny": local, "scripted": scripted}, limits=LIMITS)
     with listen("127.0.0.1", 0) as bound:
@@ -39,7 +44,7 @@ def served(local: LocalGenerator) -> Iterator[Served]:
         thread.start()
         while not server.started:
             time.sleep(0.005)
-        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", app, local, scripted)
+        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", app, local, folder, scripted)
         server.should_exit = True
         for stream in scripted.streams:
             stream.cancel()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import FastAPI
 from openai import OpenAI
@@ -81,6 +82,7 @@ class Served:
     url: str
     app: FastAPI
     local: LocalGenerator
+    local_folder: Path
     scripted: Scripted
 
     def client(self, **settings: object) -> OpenAI:
