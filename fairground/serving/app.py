@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from fairground import __version__
 from fairground.serving.answers import Echo, Form
 from fairground.serving.guard import Guard
+from fairground.serving.keys import Gate
 from fairground.serving.logprobs import token_level
 from fairground.serving.metrics import Metrics
 from fairground.serving.refusals import Refusal, install
@@ -27,9 +28,15 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_app(
-    models: Mapping[str, Generator], *, limits: Limits | None = None, hosts: Collection[str] = LOOPBACK
+    models: Mapping[str, Generator],
+    *,
+    limits: Limits | None = None,
+    hosts: Collection[str] = LOOPBACK,
+    gate: Gate | None = None,
 ) -> FastAPI:
-    """An application that serves `models` under their names; `hosts` are the names it answers to.
+    """An application that serves `models` under their names.
+
+    `gate` says which keys may ask; without one, whoever calls it by one of `hosts` may.
 
     `app.state.running` is its Running: `drain` and `end` it before the event loop ends.
     """
@@ -37,7 +44,7 @@ def create_app(
     running = Running(limits, Metrics())
     app = FastAPI(title="Fairground", version=__version__, docs_url=None, redoc_url=None)
     app.state.running = running
-    app.add_middleware(Guard, hosts=hosts, body_bytes=limits.body_bytes)
+    app.add_middleware(Guard, hosts=hosts, body_bytes=limits.body_bytes, gate=gate)
     install(app)
     started = int(time.time())
 

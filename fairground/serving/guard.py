@@ -7,14 +7,21 @@ from collections.abc import Collection
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fairground.serving.keys import Gate
 from fairground.serving.refusals import Refusal
+
+OPEN = ("/health", "/ready")  # what a watchdog asks, which has no key
 
 
 class Guard:
-    """Refuses a foreign Host, which is how a page elsewhere reaches a server on loopback, and bodies over the limit."""
+    """Refuses who may not ask, and bodies over the limit.
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], body_bytes: int) -> None:
-        self._app, self._hosts, self._most = app, frozenset(hosts), body_bytes
+    With a `gate`, every address but the OPEN ones wants a key, and any name of this machine will do. Without one, only
+    `hosts` are answered to: a page elsewhere reaches a server on the loopback under a name of its own.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], body_bytes: int, gate: Gate | None = None) -> None:
+        self._app, self._hosts, self._most, self._gate = app, frozenset(hosts), body_bytes, gate
         self._too_long = f"The body is over {body_bytes:,} bytes; send less at a time"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,10 +30,17 @@ class Guard:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host = _without_port(headers.get(b"host", ""))
-        if host not in self._hosts:
+        if self._gate is None and host not in self._hosts:
             refused = Refusal(400, f"This server does not answer as {host or 'nobody'}; use the address it printed.")
             await refused.response()(scope, receive, send)
             return
+        if self._gate is not None and scope["path"] not in OPEN:
+            given = headers.get(b"authorization", "")
+            if self._gate.owner(given) is None:
+                said = "This key is not known here" if given else "This server wants a key"
+                refused = Refusal(401, f"{said}; send authorization: Bearer KEY.", code="invalid_api_key")
+                await refused.response({"www-authenticate": "Bearer"})(scope, receive, send)
+                return
         told = headers.get(b"content-length", "0")
         if told.isdigit() and int(told) > self._most:
             await Refusal(413, f"{self._too_long}.").response()(scope, receive, send)

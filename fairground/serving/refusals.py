@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from fairground.errors import CapabilityError, FairgroundError, RemoteError, RequestError
 
-TYPES = {429: "rate_limit_error", 502: "upstream_error", 503: "service_unavailable_error"}
+TYPES = {401: "authentication_error", 429: "rate_limit_error", 502: "upstream_error", 503: "service_unavailable_error"}
 
 SENTENCES = {
     400: "The body cannot be read as JSON; correct it.",
@@ -41,10 +41,10 @@ class Refusal(Exception):
         kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
+    def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
         """The object with its status, and when to come again where that is known."""
-        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
-        return JSONResponse(self.body(), self.status, headers)
+        again = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return JSONResponse(self.body(), self.status, {**again, **(headers or {})})
 
 
 def refusal(error: BaseException) -> Refusal:
