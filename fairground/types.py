@@ -59,8 +59,8 @@ class Sampling:
         require("min_p", 0 <= self.min_p <= 1, "from 0 to 1")
         require(
             "repetition_penalty",
-            math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0,
-            "a finite number above 0",
+            0.01 <= self.repetition_penalty <= 100,
+            "from 0.01 to 100",
         )
         require("max_tokens", self.max_tokens >= 1, "1 or more")
         require("logprobs", self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")
@@ -216,12 +216,16 @@ class Generator(Protocol):
 class TokenLevel(Protocol):
     """What a Generator may have besides: its tokens, and a log-probability for each of a text's."""
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids that the text is read as, with what the model puts before a text."""
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """The token ids that the text is read as; with `special`, what the model adds to a text too."""
         ...
 
     def spell(self, tokens: Sequence[int]) -> str:
-        """The text of these tokens, special ones included."""
+        """The text of these tokens, special ones included. Raises RequestError for an id below 0."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one token spells inside a text, in UTF-8; nothing for a special token."""
         ...
 
     def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:

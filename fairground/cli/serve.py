@@ -54,7 +54,9 @@ def serve(
         if not known:
             raise RequestError("There is no key yet, so nobody could ask; make one with `fairground keys add NAME`.")
     settings = Opening(threads, device, deterministic, allow_pickle)
-    references = [parse(name) for name in dict.fromkeys(models)]
+    references = list({(reference := parse(name)).name: reference for name in models}.values())
+    if any(reference.shots is not None for reference in references):
+        raise RequestError("Examples in the prompt (,shots=K) are of `rank`; leave them out here.")
     for reference in references:
         settings.fetch(reference)
     opened = {}

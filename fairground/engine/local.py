@@ -13,7 +13,7 @@ from fairground.engine.blocks import BlockPool
 from fairground.engine.compute import compute
 from fairground.engine.loop import Loop
 from fairground.engine.ngram import NGramGenerator, holds_ngram, open_ngram
-from fairground.engine.reading import Reading
+from fairground.engine.reading import Reading, Tokenized
 from fairground.engine.scoring import score, score_tokens
 from fairground.errors import RequestError, UnknownModel
 from fairground.kernels.packed_linear import pack, packs_here
@@ -23,7 +23,7 @@ from fairground.models.tokenizer import Tokenizer
 from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest, TokenScore
 
 
-class LocalGenerator:
+class LocalGenerator(Tokenized):
     """See fairground.types.Generator. Made by `open_model`."""
 
     def __init__(
@@ -91,18 +91,6 @@ class LocalGenerator:
         pairs = [(prompt[:1], prompt[1:]) for prompt in ids]
         scored = iter(score_tokens(self.decoder, self._pool, [pair for pair in pairs if pair[1]], alternatives))
         return [[TokenScore(first, None), *(next(scored) if rest else ())] for (first,), rest in pairs]
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids that the text is read as."""
-        return self.tokenizer.encode(text)
-
-    def spell(self, tokens: Sequence[int]) -> str:
-        """The text of these tokens, special ones included."""
-        return self.tokenizer.decode(tokens, skip_special=False)
-
-    def count_tokens(self, text: str) -> int:
-        """How many tokens the text is, without any that the model adds by itself."""
-        return self.tokenizer.count(text)
 
     def close(self) -> None:
         """Cancels running requests and ends the engine's thread."""

@@ -85,9 +85,7 @@ class Loop:
         except Exception as error:
             for running in batch:
                 if running in self._running:
-                    self._running.remove(running)
-                    compute(self._pool.release, running.table)
-                    running.stream.put(error)
+                    compute(self._fail, running, error)
 
     def _admit(self) -> bool:
         """Takes waiting requests in, blocking where nothing else is to do, and runs their prompts. False: closed."""
@@ -103,7 +101,11 @@ class Loop:
                     running.stream.cancel()
                 self._running += new
                 return False
-            new.append(self._begin(stream))
+            begun = self._begin(stream)
+            if stream.cancelled.is_set():
+                begun.answer.end("cancelled")
+                continue
+            new.append(begun)
             tokens += len(stream.prompt)
         if new:
             self._running += new
@@ -147,8 +149,18 @@ class Loop:
     def _advance(self, batch: Sequence[_Running], logits: torch.Tensor) -> None:
         """Chooses each request's next token, tells its stream, and ends those that are done."""
         for running, row in zip(batch, logits, strict=True):
-            if reason := running.answer.add(row):
+            try:
+                reason = running.answer.add(row)
+            except Exception as error:
+                self._fail(running, error)
+                continue
+            if reason:
                 self._finish(running, reason)
+
+    def _fail(self, running: _Running, error: Exception) -> None:
+        self._running.remove(running)
+        self._pool.release(running.table)
+        running.stream.put(error)
 
     def _finish(self, running: _Running, reason: FinishReason) -> None:
         self._running.remove(running)

@@ -12,7 +12,7 @@ import torch
 
 from fairground.engine.answer import Answer, LocalStream
 from fairground.engine.compute import compute
-from fairground.engine.reading import Reading
+from fairground.engine.reading import Reading, Tokenized
 from fairground.errors import ConfigError, FairgroundError
 from fairground.models.assemble import Precision
 from fairground.models.load import read_config
@@ -21,7 +21,7 @@ from fairground.models.tokenizer import Tokenizer
 from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest, TokenScore
 
 
-class NGramGenerator:
+class NGramGenerator(Tokenized):
     """See fairground.types.Generator. Made by `open_ngram`, or from a model that was just fitted.
 
     Running requests take turns, a token each. The context has no limit, but only its last order - 1 tokens count, so no
@@ -97,18 +97,6 @@ class NGramGenerator:
                 beside = tuple(zip(best.tolist(), logprobs[best].tolist(), strict=True))
             found.append(TokenScore(token, float(scored[at]), beside))
         return found
-
-    def encode(self, text: str) -> list[int]:
-        """The token ids that the text is read as."""
-        return self.tokenizer.encode(text)
-
-    def spell(self, tokens: Sequence[int]) -> str:
-        """The text of these tokens, special ones included."""
-        return self.tokenizer.decode(tokens, skip_special=False)
-
-    def count_tokens(self, text: str) -> int:
-        """How many tokens the text is, without any that the model adds by itself."""
-        return self.tokenizer.count(text)
 
     def close(self) -> None:
         """Cancels running requests and ends the thread."""

@@ -10,6 +10,28 @@ from fairground.models.tokenizer import Tokenizer
 from fairground.types import Request, ScoreRequest
 
 
+class Tokenized:
+    """What a generator with a tokenizer tells of its tokens; see fairground.types.TokenLevel."""
+
+    tokenizer: Tokenizer
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """The token ids that the text is read as; with `special`, what the model adds to a text too."""
+        return self.tokenizer.encode(text, special=special)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, special ones included. Raises RequestError for an id below 0."""
+        return self.tokenizer.decode(tokens, skip_special=False)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one token spells inside a text, in UTF-8; nothing for a special token."""
+        return self.tokenizer.token_bytes(token)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the text is, without any that the model adds by itself."""
+        return self.tokenizer.count(text)
+
+
 class Reading:
     """A model's tokenizer and chat template, and the limits of what it can be asked.
 

@@ -14,8 +14,8 @@ from fairground.types import Sampling
 class Sampler:
     """One request's choices; its random numbers come from its own seed.
 
-    The order is Transformers': repetition penalty, temperature, top-k, top-p, min-p. `known` is how many token ids the
-    tokenizer has: surplus rows of an embedding are never chosen.
+    Bias and bans come first, then in Transformers' order repetition penalty, temperature, top-k, top-p, min-p. `known`
+    is how many token ids the tokenizer has: surplus rows of an embedding are never chosen.
     """
 
     def __init__(self, sampling: Sampling, known: int, prompt: Iterable[int], banned: Iterable[int] = ()) -> None:
@@ -23,7 +23,8 @@ class Sampler:
         self._sampling, self._known = sampling, known
         self._random = random.Random(sampling.seed)
         self._seen = set(prompt) if sampling.repetition_penalty != 1 else None
-        self._bias = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < known]
+        biased = {token: bias for token, bias in sampling.logit_bias if 0 <= token < known}
+        self._bias = list(biased), torch.tensor(list(biased.values()))
         self._banned = [token for token in banned if token < known]
 
     def choose(self, logits_V: Tensor) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
@@ -35,17 +36,16 @@ class Sampler:
         logprob: float | None = None
         alternatives: tuple[tuple[int, float], ...] = ()
         logits = logits_V[: self._known]
-        if self._banned or self._bias:
+        if self._banned or len(self._bias[0]):
             logits = logits.clone()
             logits[self._banned] = float("-inf")
-            for token, bias in self._bias:
-                logits[token] += bias
+            logits[self._bias[0]] += self._bias[1].to(logits.device)
         if self._seen:
             seen = torch.tensor([token for token in self._seen if token < self._known], device=logits.device)
             values = logits[seen]
             penalised = torch.where(values < 0, values * s.repetition_penalty, values / s.repetition_penalty)
             logits = logits.index_put((seen,), penalised)
-        token = int(logits.argmax()) if s.temperature == 0 else self._draw(logits / s.temperature)
+        token = int(logits.argmax()) if s.temperature == 0 else self._draw(logits)
         if self._seen is not None:
             self._seen.add(token)
         if s.logprobs is not None:
@@ -58,9 +58,11 @@ class Sampler:
     def _draw(self, logits: Tensor) -> int:
         """One token by inverting the distribution of those that top-k, top-p and min-p leave."""
         s = self._sampling
+        # The difference to the best one, so that no temperature is too low: 0 / T is 0, and -x / T at worst -inf.
+        logits = (logits - logits.max()).double() / s.temperature
         count = min(s.top_k or logits.shape[0], logits.shape[0])
         best = logits.topk(count) if count < logits.shape[0] else logits.sort(descending=True, stable=True)
-        probabilities = best[0].double().softmax(-1)
+        probabilities = best[0].softmax(-1)
         kept = torch.ones_like(probabilities, dtype=torch.bool)
         if s.top_p < 1:
             kept &= probabilities.cumsum(-1) - probabilities < s.top_p

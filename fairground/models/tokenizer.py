@@ -20,6 +20,10 @@ from fairground.models import tokenizer_folder, vocabulary
 from fairground.models.vocabulary import TURN_ENDS, Vocabulary
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_PLAIN = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that byte-level tokens spell as themselves
+_BYTE_OF_LETTER = {chr(byte): byte for byte in _PLAIN} | {
+    chr(256 + number): byte for number, byte in enumerate(byte for byte in range(256) if byte not in _PLAIN)
+}
 
 # Transformers' clean_up_tokenization, in its order.
 _CLEAN_UP = (
@@ -109,14 +113,22 @@ class Tokenizer:
                 text = text.replace(bad, good)
         return text
 
-    def byte_length(self, id_: int) -> int:
-        """UTF-8 bytes that a token spells inside a text; 0 for a special token and for an id that no token has."""
-        spelling = self._backend.id_to_token(id_)
+    def token_bytes(self, id_: int) -> bytes:
+        """What a token spells inside a text, in UTF-8; nothing for a special token and for an id that no token has."""
+        spelling = self._backend.id_to_token(id_) if 0 <= id_ < self.vocab_size else None
         if spelling is None or id_ in self._special_ids:
-            return 0
+            return b""
         if isinstance(self._backend.decoder, tokenizers.decoders.ByteLevel):
-            return len(spelling)  # its alphabet has one character for each byte
-        return 1 if _BYTE.fullmatch(spelling) else len(spelling.replace(vocabulary.SPACE, " ").encode())
+            letters = [_BYTE_OF_LETTER.get(letter) for letter in spelling]
+            # An added token is spelt as it is, and may have letters that stand for no byte.
+            return spelling.encode() if None in letters else bytes(letter for letter in letters if letter is not None)
+        if _BYTE.fullmatch(spelling):
+            return bytes([int(spelling[3:5], 16)])
+        return spelling.replace(vocabulary.SPACE, " ").encode()
+
+    def byte_length(self, id_: int) -> int:
+        """How many bytes `token_bytes` gives."""
+        return len(self.token_bytes(id_))
 
     def vocabulary(self) -> Mapping[str, int]:
         """Every token's spelling, as the file has it, and its id."""

@@ -55,6 +55,8 @@ class Endpoint:
             body["top_p"] = sampling.top_p
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if sampling.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
         if sampling.logprobs is not None:
             # At least 1, because some servers take a 0 of /completions to mean none at all.
             chat = {"logprobs": True, "top_logprobs": sampling.logprobs}

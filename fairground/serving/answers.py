@@ -10,8 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairground.serving.logprobs import of_chat, of_text, scored, token_level
-from fairground.serving.refusals import refusal
+from fairground.serving.logprobs import Offsets, of_chat, of_text, scored, token_level
+from fairground.serving.refusals import log_unexpected, refusal
 from fairground.serving.running import Event, Written
 from fairground.types import Completion, Generator, TokenScore
 
@@ -41,11 +41,11 @@ class Form:
         head = {"id": f"{prefix}-{self.number}", "object": kind, "created": self.created}
         return {**head, "model": self.name, "choices": choices, **more}
 
-    def _logprobs(self, scores: Sequence[TokenScore], offset: int = 0) -> dict[str, Any] | None:
+    def _logprobs(self, scores: Sequence[TokenScore], offsets: Offsets | None = None) -> dict[str, Any] | None:
         if not self.logprobs:
             return None
         model = token_level(self.model)
-        return of_chat(model, scores) if self.chat else of_text(model, scores, offset)
+        return of_chat(model, scores) if self.chat else of_text(model, scores, offsets or Offsets(model))
 
     def whole(self, answers: Sequence[Written], prompts: int) -> dict[str, Any]:
         """The body of an answer that is not streamed; `prompts` is how many were asked."""
@@ -57,12 +57,11 @@ class Form:
         kind = "chat.completion" if self.chat else "text_completion"
         return self._body(kind, choices, usage=usage([answer.completion for answer in answers], prompts))
 
-    def echoed(self, echoes: Sequence[Echo], answers: Sequence[Written]) -> dict[str, Any]:
-        """The same with every prompt before its choices; without `answers`, the prompts alone."""
+    def echoed(self, echoes: Sequence[Echo], answers: Sequence[Written], each: int) -> dict[str, Any]:
+        """The same with every prompt before its `each` choices; without `answers`, the prompts alone."""
         choices = []
-        each = len(answers) // len(echoes)
-        for number in range(len(answers) or len(echoes)):
-            echo = echoes[number // each if each else number]
+        for number in range(len(echoes) * each):
+            echo = echoes[number // each]
             done = answers[number] if answers else None
             choice: dict[str, Any] = {
                 "index": number,
@@ -82,11 +81,11 @@ class Form:
         finish_reason: str | None = None,
         *,
         score: TokenScore | None = None,
-        offset: int = 0,
+        offsets: Offsets | None = None,
         first: bool = False,
     ) -> dict[str, Any]:
         """A piece of one choice."""
-        logprobs = None if score is None else self._logprobs([score], offset)
+        logprobs = None if score is None else self._logprobs([score], offsets)
         choice: dict[str, Any] = {"index": number, "finish_reason": finish_reason, "logprobs": logprobs}
         if self.chat:
             delta = {"role": "assistant", "content": ""} if first else {"content": text} if text or score else {}
@@ -99,6 +98,7 @@ class Form:
         """Server-sent events: the pieces of all choices, the usage if wanted, and [DONE]; or an error in between."""
         completions: list[Completion] = []
         written = [0] * count
+        offsets = [Offsets(token_level(self.model)) if self.logprobs else None for _ in range(count)]
         async with aclosing(events):  # type: ignore[type-var]
             try:
                 for number in range(count) if self.chat else ():
@@ -110,12 +110,13 @@ class Form:
                         continue
                     score = scored(one) if self.logprobs else None
                     if one.text or score:
-                        yield event(self.chunk(number, one.text, score=score, offset=written[number]))
+                        yield event(self.chunk(number, one.text, score=score, offsets=offsets[number]))
                         written[number] += len(one.text)
                 if with_usage:
                     kind = "chat.completion.chunk" if self.chat else "text_completion"
                     yield event(self._body(kind, [], usage=usage(completions, prompts)))
             except Exception as error:
+                log_unexpected(error)
                 yield event(refusal(error).body())
             yield "data: [DONE]\n\n"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -22,8 +22,9 @@ from fairground.serving.metrics import Metrics
 from fairground.serving.refusals import Refusal, install
 from fairground.serving.running import Event, Limits, Running, Written, whole
 from fairground.serving.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from fairground.types import Generator
+from fairground.types import Generator, TokenScore
 
+T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -85,25 +86,34 @@ def create_app(
     async def completions(asked: CompletionRequest, http: Request) -> Response:
         """Goes on from texts, and gives them back where that is asked for."""
         form = Form(asked.model, _named(models, asked.model), chat=False, logprobs=asked.logprobs is not None)
-        prompts = asked.prompts()
         if not asked.echo:
-            return await _answer(asked, http, form, prompts=len(prompts))
+            return await _answer(asked, http, form, prompts=len(asked.prompts()))
         requests = asked.requests()
-        with running.place(len(prompts)):
-            echoes = await run_in_threadpool(_echoes, form.model, prompts, asked.logprobs)
-        if not requests:
-            return JSONResponse(form.echoed(echoes, []))
-        done = await _unless_gone(http, whole(running.follow(form.model, requests), len(requests)))
-        return Response(status_code=499) if done is None else JSONResponse(form.echoed(echoes, done))
+        token_level(form.model)
+        running.check(form.model, requests[0].sampling, len(requests))
+        done: list[Written] | None = []
+        if asked.max_tokens != 0:
+            done = await _unless_gone(http, whole(running.follow(form.model, requests), len(requests)))
+        running.take(len(requests))
+        try:
+            work = run_in_threadpool(_echoed, form, asked, done or [], running.limits.scored_tokens)
+            body = None if done is None else await _unless_gone(http, work)
+        finally:
+            running.give_back(len(requests))
+        return Response(status_code=499) if body is None else JSONResponse(body)
 
     async def _answer(asked: ChatRequest | CompletionRequest, http: Request, form: Form, *, prompts: int) -> Response:
         requests = asked.requests()
         events = running.follow(form.model, requests)
         if not asked.stream:
             done = await _unless_gone(http, whole(events, len(requests)))
-            return Response(status_code=499) if done is None else JSONResponse(form.whole(done, prompts))
+            if done is None:
+                return Response(status_code=499)
+            return JSONResponse(await run_in_threadpool(form.whole, done, prompts))
         # The first event is waited for, so that what cannot be served gets a status of its own.
-        first = await anext(events)
+        first = await _unless_gone(http, anext(events))
+        if first is None:
+            return Response(status_code=499)
         body = form.stream(_again(first, events), len(requests), prompts, with_usage=asked.usage_wanted)
         return EventStream(body, media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
@@ -111,7 +121,7 @@ def create_app(
     async def tokenize(asked: TokenizeRequest) -> dict[str, Any]:
         """The token ids that a text is read as."""
         model = _named(models, asked.model)
-        tokens = await run_in_threadpool(token_level(model).encode, asked.prompt)
+        tokens = await run_in_threadpool(token_level(model).encode, asked.prompt, special=asked.add_special_tokens)
         return {"tokens": tokens, "count": len(tokens), "max_model_len": model.info.can.context_length}
 
     @app.post("/detokenize")
@@ -140,18 +150,28 @@ async def _again(
             yield event
 
 
-def _echoes(model: Generator, prompts: Sequence[str | tuple[int, ...]], logprobs: int | None) -> list[Echo]:
-    """Every prompt's text and tokens, scored where log-probabilities are wanted."""
-    known = token_level(model)
-    ids = [known.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-    scores = [[] for _ in ids] if logprobs is None else known.score_tokens(ids, logprobs)
-    return [
-        Echo(prompt if isinstance(prompt, str) else known.spell(tokens), tokens, own)
+def _echoed(form: Form, asked: CompletionRequest, done: Sequence[Written], most: int) -> dict[str, Any]:
+    """The body with every prompt's text before what was written, scored where log-probabilities are wanted.
+
+    Raises Refusal for more than `most` tokens to score.
+    """
+    model, prompts = token_level(form.model), asked.prompts()
+    ids = [model.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    scores: list[list[TokenScore]] = [[] for _ in ids]
+    if asked.logprobs is not None:
+        if sum(map(len, ids)) > most:
+            raise Refusal(
+                400, f"The prompts have over {most:,} tokens to score; ask for fewer at once.", param="prompt"
+            )
+        scores = model.score_tokens(ids, asked.logprobs)
+    echoes = [
+        Echo(prompt if isinstance(prompt, str) else model.spell(tokens), tokens, own)
         for prompt, tokens, own in zip(prompts, ids, scores, strict=True)
     ]
+    return form.echoed(echoes, done, asked.n or 1)
 
 
-async def _unless_gone(http: Request, work: Any) -> list[Written] | None:
+async def _unless_gone(http: Request, work: Awaitable[T]) -> T | None:
     """What `work` gives; None, and the work is cancelled, where the client goes away before."""
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(http))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,10 +12,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from fairground.errors import CapabilityError, FairgroundError, RemoteError, RequestError
+from fairground.errors import (
+    CapabilityError,
+    FairgroundError,
+    RemoteError,
+    RequestError,
+    TemplateError,
+    UnknownModel,
+)
+from fairground.types import Sampling
 
 TYPES = {401: "authentication_error", 429: "rate_limit_error", 502: "upstream_error", 503: "service_unavailable_error"}
 
+SETTINGS = {*(field.name for field in fields(Sampling)), "n", "messages", "prompt", "echo", "top_logprobs"}
 SENTENCES = {
     400: "The body cannot be read as JSON; correct it.",
     404: "There is nothing at this address; /openapi.json lists what there is.",
@@ -52,9 +63,9 @@ def refusal(error: BaseException) -> Refusal:
     match error:
         case Refusal():
             return error
-        case RequestError() | CapabilityError():
+        case RequestError() | CapabilityError() | TemplateError():
             return Refusal(400, str(error), param=_field(str(error)))
-        case RemoteError():
+        case RemoteError() | UnknownModel():
             return Refusal(502, str(error))
         case FairgroundError():
             return Refusal(503, str(error))
@@ -65,13 +76,20 @@ def refusal(error: BaseException) -> Refusal:
 def _field(message: str) -> str | None:
     """Our sentences about a setting begin with its name: "top_p is 2, but …"."""
     first = message.partition(" ")[0]
-    return first if first.islower() and first.isidentifier() else None
+    return first if first in SETTINGS else None
 
 
-def invalid(errors: list[Mapping[str, Any]]) -> Refusal:
+def log_unexpected(error: Exception) -> None:
+    """What a client is told of only in general, the log says whole."""
+    if not isinstance(error, (Refusal, FairgroundError)):
+        logging.getLogger("fairground.serving").error("a request failed", exc_info=error)
+
+
+def invalid(errors: Sequence[Mapping[str, Any]]) -> Refusal:
     """The first thing that is wrong with a body, in a sentence that names the field."""
     error = errors[0]
-    path = [str(part) for part in error["loc"] if part != "body"]
+    # Between the fields stand the kinds of which a value may be one: "prompt", "list[str]", 0.
+    path = [part for part in map(str, error["loc"]) if part not in ("body", "str") and "[" not in part]
     name = path[0] if path else None
     where = ".".join(path) or "the body"
     if error["type"] == "extra_forbidden":
@@ -94,12 +112,12 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         if "json" not in request.headers.get("content-type", ""):
             return Refusal(400, "The body must be JSON and say so; send content-type: application/json.").response()
-        return invalid(list(error.errors())).response()
+        return invalid(error.errors()).response()
 
     async def http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         said = SENTENCES.get(error.status_code, f"{error.detail}.")
-        return Refusal(error.status_code, said).response()
+        return Refusal(error.status_code, said).response(error.headers)
 
     for kind in (Refusal, FairgroundError, Exception):
         app.add_exception_handler(kind, ours)

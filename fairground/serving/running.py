@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-
-from starlette.concurrency import run_in_threadpool
 
 from fairground.serving.logprobs import scored, token_level
 from fairground.serving.metrics import Metrics
@@ -19,6 +16,7 @@ from fairground.types import Completion, Generator, Request, Sampling, Stream, T
 RETRY_AFTER = 1  # seconds that a client is asked to wait where the server is full
 
 Event = TokenEvent | Completion
+Tell = Callable[[Event | BaseException], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +24,15 @@ class Limits:
     """What one client may ask, and what the server bears.
 
     `body_bytes` of a request; `choices` of a request, prompts times n; `stops` strings; `max_tokens` of a model whose
-    context has no end; `running` choices at a time, of all clients: those that are computed and those that wait.
+    context has no end; `scored_tokens` of all prompts of a request that are scored; `running` choices at a time, of all
+    clients: those that are computed and those that wait.
     """
 
     body_bytes: int = 4_000_000
     choices: int = 128
     stops: int = 16
     max_tokens: int = 32_768
+    scored_tokens: int = 262_144
     running: int = 512
 
 
@@ -43,7 +43,7 @@ class Running:
         self.limits, self.metrics = limits, metrics
         self.count = 0
         self.draining = False
-        self._ended = asyncio.Event()
+        self._queues: set[asyncio.Queue[tuple[int, Event | BaseException]]] = set()
 
     def drain(self) -> None:
         """Takes nothing more in."""
@@ -52,92 +52,103 @@ class Running:
     def end(self) -> None:
         """Ends what still runs: its clients are told."""
         self.draining = True
-        self._ended.set()
+        for queue in self._queues:
+            queue.put_nowait((0, Refusal(503, "The server stopped before this answer was whole; ask another one.")))
 
-    @contextmanager
-    def place(self, count: int) -> Iterator[None]:
-        """Room for `count` answers while the block runs. Raises Refusal where the server is full or about to stop."""
-        if count > self.limits.choices:
-            most = f"but the most is {self.limits.choices}; ask in several requests."
-            raise Refusal(400, f"This asks for {count:,} answers at once, {most}", param="n")
-        if self.draining:
-            raise Refusal(503, "The server is stopping and takes nothing more; try another one.")
-        if self.count + count > self.limits.running:
-            full = f"The server is full: {self.count} answers are being written or wait; try again soon."
-            raise Refusal(429, full, code="rate_limit_exceeded", retry_after=RETRY_AFTER)
-        self.count += count
-        try:
-            yield
-        finally:
-            self.count -= count
-
-    def _check(self, model: Generator, sampling: Sampling) -> None:
+    def check(self, model: Generator, sampling: Sampling, choices: int) -> None:
+        """Raises Refusal for more than one client may ask, CapabilityError for what the model does not tell."""
         limits = self.limits
+        if choices > limits.choices:
+            most = f"but the most is {limits.choices}; ask in several requests."
+            raise Refusal(400, f"This asks for {choices:,} answers at once, {most}", param="n")
         if len(sampling.stop) > limits.stops:
             most = f"but the most is {limits.stops}; leave some out."
             raise Refusal(400, f"stop has {len(sampling.stop):,} strings, {most}", param="stop")
         if model.info.can.context_length is None and sampling.max_tokens > limits.max_tokens:
             most = f"but the most is {limits.max_tokens:,}; ask for fewer."
             raise Refusal(400, f"max_tokens is {sampling.max_tokens:,}, {most}", param="max_tokens")
-        if sampling.logprobs is not None:
+        if sampling.logprobs is not None or sampling.logit_bias:
             token_level(model)
+
+    def take(self, count: int) -> None:
+        """Room for `count` answers, until `give_back`. Raises Refusal where the server is full or about to stop."""
+        if self.draining:
+            raise Refusal(503, "The server is stopping and takes nothing more; try another one.")
+        if self.count + count > self.limits.running:
+            full = f"The server is full: {self.count} answers are being written or wait; try again soon."
+            raise Refusal(429, full, code="rate_limit_exceeded", retry_after=RETRY_AFTER)
+        self.count += count
+
+    def give_back(self, count: int = 1) -> None:
+        """Frees what `take` took."""
+        self.count -= count
 
     async def follow(self, model: Generator, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Event]]:
         """The events of all requests as they come, each with the request's number; a Completion ends each.
 
-        Where the caller goes away, every stream is cancelled. Raises Refusal for what is not taken in and where the
-        server stops in the meantime, and what a stream raised.
+        Where the caller goes away, every stream is cancelled; its room is free once it has really ended. Raises Refusal
+        for what is not taken in and where the server stops in the meantime, and what a stream raised.
         """
-        self._check(model, requests[0].sampling)
+        self.check(model, requests[0].sampling, len(requests))
+        self.take(len(requests))
+        loop = asyncio.get_running_loop()
         events: asyncio.Queue[tuple[int, Event | BaseException]] = asyncio.Queue()
-        streams: list[Stream] = []
-        with self.place(len(requests)):
-            stopping = asyncio.ensure_future(self._ended.wait())
-            try:
-                for number, request in enumerate(requests):
-                    streams.append(await run_in_threadpool(model.submit, request))
-                    _pump(number, streams[-1], events, asyncio.get_running_loop())
-                left = len(requests)
-                while left:
-                    waiting = asyncio.ensure_future(events.get())
-                    await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                    if not waiting.done():
-                        waiting.cancel()
-                        raise Refusal(503, "The server stopped before this answer was whole; ask another one.")
-                    number, event = waiting.result()
-                    if isinstance(event, BaseException):
-                        raise event
-                    if isinstance(event, Completion):
-                        left -= 1
-                        self.metrics.finished(model.info.name, event)
-                    yield number, event
-            finally:
-                stopping.cancel()
-                for stream in streams:
-                    stream.cancel()
+        self._queues.add(events)
 
+        def call(function: Callable[..., object], *arguments: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                loop.call_soon_threadsafe(function, *arguments)
 
-def _pump(
-    number: int,
-    stream: Stream,
-    events: asyncio.Queue[tuple[int, Event | BaseException]],
-    loop: asyncio.AbstractEventLoop,
-) -> None:
-    """Hands a stream's events, which block, over to a coroutine's queue from a thread of its own."""
+        def tell(number: int) -> Tell:
+            return lambda event: call(events.put_nowait, (number, event))
 
-    def tell(event: Event | BaseException) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            loop.call_soon_threadsafe(events.put_nowait, (number, event))
-
-    def work() -> None:
+        writing = [
+            _Writing(model, request, tell(number), lambda: call(self.give_back))
+            for number, request in enumerate(requests)
+        ]
+        left = len(requests)
         try:
-            for event in stream:
-                tell(event)
-            tell(stream.completion())
-        except Exception as error:
-            tell(error)
+            while left:
+                number, event = await events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                if isinstance(event, Completion):
+                    left -= 1
+                    self.metrics.finished(model.info.name, event)
+                yield number, event
+        finally:
+            self._queues.discard(events)
+            for one in writing:
+                one.cancel()
 
-    threading.Thread(target=work, name="fairground-stream", daemon=True).start()
+
+class _Writing:
+    """One stream in a thread of its own, because to submit it and to wait for its tokens both block."""
+
+    def __init__(self, model: Generator, request: Request, tell: Tell, ended: Callable[[], None]) -> None:
+        self._model, self._request, self._tell, self._ended = model, request, tell, ended
+        self._gone = threading.Event()
+        self._stream: Stream | None = None
+        threading.Thread(target=self._work, name="fairground-stream", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Ends the stream within a token, or before its first one."""
+        self._gone.set()
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def _work(self) -> None:
+        try:
+            stream = self._stream = self._model.submit(self._request)
+            if self._gone.is_set():  # while it was submitted, when there was nothing to cancel yet
+                stream.cancel()
+            for event in stream:
+                self._tell(event)
+            self._tell(stream.completion())
+        except Exception as error:
+            self._tell(error)
+        finally:
+            self._ended()
 
 
 @dataclass(frozen=True, slots=True)

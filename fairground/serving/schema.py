@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
 
 from fairground.errors import RequestError
 from fairground.types import Message, Request, Sampling
 
 Role = Literal["system", "developer", "user", "assistant"]
-Stop = str | list[str] | None
+T = TypeVar("T")
+
+
+class First(FailFast):
+    """The first wrong element is told of, and no other looked at, since a body can hold a million; fit for a union."""
+
+    __hash__ = object.__hash__
+
+
+Few = Annotated[list[T], First()]
+Stop = str | Few[str] | None
+MOST_CHOICES = 1024  # that are made at all, before a server looks at its own limit
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 DEFAULT_MAX_TOKENS = 16  # of /v1/completions, as OpenAI has it
 CHAT_MAX_TOKENS = 1024  # where a chat does not say
@@ -39,8 +50,14 @@ class TextPart(Strict):
 
 class ChatMessage(Strict):
     role: Role
-    content: str | list[TextPart]
+    content: str | Few[TextPart]
     name: str | None = None
+    # What an answer of ours holds beside its content comes back in the next turn.
+    refusal: None = None
+    annotations: Any = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
 
     @field_validator("content", mode="before")
     @classmethod
@@ -111,7 +128,7 @@ class Common(Strict):
 
 
 class ChatRequest(Common):
-    messages: list[ChatMessage]
+    messages: Few[ChatMessage]
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -130,7 +147,7 @@ class ChatRequest(Common):
 
 
 class CompletionRequest(Common):
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | Few[str] | Few[int] | Few[Few[int]]
     echo: bool | None = None
     logprobs: int | None = None
     best_of: Literal[1] | None = None
@@ -148,33 +165,36 @@ class CompletionRequest(Common):
         return [one if isinstance(one, str) else tuple(one) for one in given]
 
     def requests(self) -> list[Request]:
-        """One for every prompt and choice; none where nothing is to be written, only echoed.
+        """One for every prompt and choice. With `echo` and no token to write, they only say what is asked for.
 
         Raises RequestError for no prompt or a value outside its range.
         """
-        if self.max_tokens == 0 and self.echo:
-            return []
         if self.echo and self.stream:
             raise RequestError("echo is not streamed; leave out stream, or echo.")
-        sampling = self.sampling(self.max_tokens, DEFAULT_MAX_TOKENS, self.logprobs)
+        most = 1 if self.max_tokens == 0 and self.echo else self.max_tokens
+        sampling = self.sampling(most, DEFAULT_MAX_TOKENS, self.logprobs)
         return choices([Request(prompt, sampling) for prompt in self.prompts()], self.n)
 
 
 class TokenizeRequest(Strict):
     model: str
     prompt: str
+    add_special_tokens: bool = True
 
 
 class DetokenizeRequest(Strict):
     model: str
-    tokens: list[int]
+    tokens: Few[int]
 
 
 def choices(requests: list[Request], n: int | None) -> list[Request]:
     """`n` of each, with seeds of their own."""
     count = 1 if n is None else n
-    if count < 1 or count > 1 << 16:
-        raise RequestError(f"n is {count}, but must be from 1 to the server's limit; choose another value.")
+    if count < 1 or count * len(requests) > MOST_CHOICES:
+        raise RequestError(
+            f"n is {count} for {len(requests):,} prompts, but must be at least 1 and make at most {MOST_CHOICES:,} "
+            "answers; ask in several requests."
+        )
     return [
         replace(request, sampling=replace(request.sampling, seed=request.sampling.seed + number))
         for request in requests

@@ -34,7 +34,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._running.drain()
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.call_later, max(0, self._timeout - TOLD), self._running.end)
+            wait = self._timeout - min(TOLD, self._timeout / 2)
+            self._loop.call_soon_threadsafe(self._loop.call_later, wait, self._running.end)
         super().handle_exit(sig, frame)
 
 

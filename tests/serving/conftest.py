@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tiny_models as tiny
 from command import Command, in_this_process
-from scripted import LIMITS, Scripted, Served
+from scripted import LIMITS, Scripted, Served, until
 
 from fairground.engine.local import LocalGenerator, open_model
 from fairground.serving.app import create_app
@@ -42,8 +41,7 @@ def served(local: LocalGenerator, folder: Path) -> Iterator[Served]:
         server = Server(app, shutdown_timeout=5)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
-        while not server.started:
-            time.sleep(0.005)
+        until(lambda: server.started, 30)
         yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", app, local, folder, scripted)
         server.should_exit = True
         for stream in scripted.streams:

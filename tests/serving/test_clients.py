@@ -28,6 +28,17 @@ def test_chat(served: Served) -> None:
     assert answer.usage.total_tokens == len(prompt) + 6
 
 
+def test_an_answer_goes_into_the_next_turn(served: Served) -> None:
+    client = served.client()
+    said = client.chat.completions.create(model="tiny", messages=ASKED, **GREEDY).choices[0].message  # type: ignore[call-overload]
+    more = {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+    for earlier in (said, said.model_dump()):
+        again = client.chat.completions.create(model="tiny", messages=[*ASKED[1:], earlier, more], **GREEDY)  # type: ignore[call-overload]
+        turns = (Message("user", "Say ab."), Message("assistant", said.content), Message("user", "ab"))
+        own = served.local.submit(Request(turns, Sampling(max_tokens=6))).completion()
+        assert again.choices[0].message.content == own.text
+
+
 def test_a_streamed_chat_is_the_same(served: Served) -> None:
     client = served.client()
     options = {"include_usage": True}
@@ -95,6 +106,7 @@ def test_our_own_remote_model(served: Served, monkeypatch: pytest.MonkeyPatch) -
         theirs = remote.submit(Request(messages, Sampling(max_tokens=6))).completion()
         assert theirs.text == expected(served, "Be brief.", "Say ab.", max_tokens=6)
         assert len(theirs.tokens) == 6
+        assert remote.count_tokens("ab xyz é") == served.local.count_tokens("ab xyz é")
     finally:
         remote.close()
 

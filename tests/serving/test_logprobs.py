@@ -73,7 +73,21 @@ def test_log_probabilities_of_a_chat(served: Served, stream: bool) -> None:
     for token in content:
         assert len(token.top_logprobs) == 2
         assert token.logprob == max(top.logprob for top in token.top_logprobs)
-        assert bytes(token.bytes).decode() == token.token
+        assert token.token == (
+            bytes(token.bytes).decode() if max(token.bytes) < 128 else f"bytes:\\x{token.bytes[0]:02x}"
+        )
+
+
+def test_tokens_that_are_parts_of_characters(served: Served) -> None:
+    text = "é ab🍣a"
+    made = served.client().completions.create(model="tiny", prompt=text, echo=True, logprobs=0, max_tokens=0, n=2)
+    for choice in made.choices:
+        found = choice.logprobs
+        assert found.tokens[:3] == ["bytes:\\xc3", "bytes:\\xa9", " "]
+        assert found.text_offset[0] == 0
+        letters = [text[at] for at, token in zip(found.text_offset, found.tokens, strict=True) if len(token) == 1]
+        assert letters == [" ", "a"]
+        assert text[found.text_offset[3] :].startswith("ab🍣")
 
 
 def test_a_bias_decides(served: Served) -> None:

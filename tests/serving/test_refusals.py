@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from scripted import LIMITS, Served, until
 
-from fairground.errors import FairgroundError
+from fairground.errors import FairgroundError, TemplateError
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 JSON = {"content-type": "application/json"}
@@ -50,13 +51,20 @@ BAD = {
         "max_tokens",
         "finite",
     ),
-    "many max_tokens": (TEXT, text(model="scripted", max_tokens=10**6), 400, None, "max_tokens is 1,000,000"),
+    "many max_tokens": (TEXT, text(model="scripted", max_tokens=10**6), 400, "max_tokens", "max_tokens is 1,000,000"),
     "not a number": (CHAT, chat(temperature=float("nan")), 400, "temperature", "finite"),
     "hot": (CHAT, chat(temperature=-1), 400, "temperature", "temperature is -1"),
     "log-probabilities": (CHAT, chat(logprobs=True, top_logprobs=10**6), 400, "logprobs", "logprobs is 1000000"),
     "a bias beyond all bounds": (CHAT, chat(logit_bias={"3": 1e9}), 400, "logit_bias", "from -100 to 100"),
     "a bias of no token": (CHAT, chat(logit_bias={"a": 1}), 400, "logit_bias", "logit_bias"),
-    "ten thousand prompts": (TEXT, text(prompt=["a"] * 10**4), 400, "n", "10,000 answers"),
+    "ten thousand prompts": (TEXT, text(prompt=["a"] * 10**4), 400, "n", "for 10,000 prompts"),
+    "many prompts many times": (TEXT, text(prompt=["a"] * 1000, n=60_000), 400, "n", "for 1,000 prompts"),
+    "many wrong prompts": (TEXT, text(prompt=[{}] * 10**4), 400, "prompt", "prompt"),
+    "a prompt of no kind": (TEXT, text(prompt=5), 400, "prompt", "prompt is not right"),
+    "an echo of everything": (TEXT, text(echo=True, max_tokens=0, logprobs=10**6), 400, "logprobs", "from 0 to 20"),
+    "an echo of less": (TEXT, text(echo=True, max_tokens=0, logprobs=-1), 400, "logprobs", "from 0 to 20"),
+    "a streamed echo": (TEXT, text(echo=True, max_tokens=0, stream=True), 400, "echo", "echo is not streamed"),
+    "an echo without tokens": (TEXT, text(model="scripted", echo=True), 400, None, "does not tell its tokens"),
     "no prompt": (TEXT, text(prompt=[]), 400, "prompt", "prompt is empty"),
     "an empty prompt": (TEXT, text(prompt=""), 400, None, "prompt is empty"),
     "token ids that there are not": (TEXT, text(prompt=[10**30]), 400, None, "outside the embedding"),
@@ -100,8 +108,7 @@ def test_bad_requests(served: Served, good: None, case: str) -> None:
     assert set(answer["error"]) == {"message", "type", "param", "code"}
     assert said in answer["error"]["message"]
     assert answer["error"]["message"].endswith(".")
-    if param:
-        assert answer["error"]["param"] == param
+    assert answer["error"]["param"] == param
     assert answer["error"]["type"] == "invalid_request_error"
 
 
@@ -118,6 +125,12 @@ def test_a_body_that_does_not_say_what_it_is(served: Served, good: None) -> None
     status, answer, _ = post(served, CHAT, chat(), **{"content-type": "text/plain"})
     assert status == 400
     assert "content-type: application/json" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "[::1]:8000"])
+def test_a_name_of_this_machine(served: Served, host: str) -> None:
+    status, answer, _ = post(served, TEXT, text(max_tokens=1), host=host)
+    assert status == 200, answer
 
 
 def test_a_foreign_host(served: Served, good: None) -> None:
@@ -142,6 +155,10 @@ def test_a_model_that_fails(served: Served, good: None) -> None:
     status, answer, _ = post(served, CHAT, chat(model="scripted", max_tokens=2))
     assert status == 503
     assert "model was closed" in answer["error"]["message"]
+    served.scripted.fails = TemplateError("The chat template refuses this: roles must alternate.")
+    served.scripted.permits.release()
+    status, answer, _ = post(served, CHAT, chat(model="scripted", max_tokens=2))
+    assert status == 400
     served.scripted.fails = ZeroDivisionError("a secret of the inside")
     served.scripted.permits.release()
     status, answer, _ = post(served, CHAT, chat(model="scripted", max_tokens=2))
@@ -163,6 +180,16 @@ def test_a_model_that_fails_in_the_middle(served: Served, good: None) -> None:
     served.scripted.permits.release()
     assert "model was closed" in json.loads(next(got))["error"]["message"]
     assert next(got) == "[DONE]"
+
+
+def test_settings_that_underflow_harm_nobody(served: Served, good: None) -> None:
+    """One request's arithmetic is its own: it is answered, and so are those that are computed beside it."""
+    strange = [{"temperature": 1e-300, "top_p": 0.9}, {"temperature": 1e-37, "min_p": 0.5}, {"temperature": 5e-324}]
+    with ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(post, served, TEXT, text(max_tokens=20, **settings)) for settings in [*strange, {}, {}]]
+    assert [answer.result()[0] for answer in sent] == [200] * 5
+    plain = post(served, TEXT, text(max_tokens=20, temperature=0))[1]["choices"][0]["text"]
+    assert all(answer.result()[1]["choices"][0]["text"] == plain for answer in sent[:3])
 
 
 @pytest.mark.parametrize("stream", [True, False])

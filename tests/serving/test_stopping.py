@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import COMMAND, Command
@@ -25,45 +28,65 @@ def test_streams_are_told(served: Served) -> None:
     running.drain()
     with pytest.raises(InternalServerError, match="stopping"):
         client.completions.create(model="tiny", prompt="a")
-    assert urllib.request.urlopen(f"{served.url}/health").status == 200
+    assert urllib.request.urlopen(f"{served.url}/health", timeout=30).status == 200
     with pytest.raises(urllib.error.HTTPError, match="503"):
-        urllib.request.urlopen(f"{served.url}/ready")
+        urllib.request.urlopen(f"{served.url}/ready", timeout=30)
     running.end()
     with pytest.raises(APIError, match="stopped before this answer was whole"):
         list(chunks)
     until(lambda: running.count == 0)
 
 
-def start(*arguments: object, home: Path) -> tuple[subprocess.Popen[str], str]:
-    environment = {**os.environ, "FAIRGROUND_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [COMMAND, "serve", *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    return process, said.split(" on ")[1].split("/v1")[0]
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+    """Starts `fairground serve` on a free port and gives the process and its address."""
+    running = []
+
+    def make(*arguments: object) -> tuple[subprocess.Popen[str], str]:
+        environment = {**os.environ, "FAIRGROUND_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        given = [COMMAND, "serve", *map(str, arguments), "--port", "0"]
+        process = subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert " on http" in said, process.communicate(timeout=20)[1]
+        return process, said.split(" on ")[1].split("/v1")[0]
+
+    yield make
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def ask(url: str, **fields: object) -> http.client.HTTPResponse:
+    body = json.dumps({"prompt": "a", **fields}).encode()
+    asked = urllib.request.Request(f"{url}/v1/completions", body, {"content-type": "application/json"})
+    return urllib.request.urlopen(asked, timeout=30)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path, sign: signal.Signals) -> None:
-    process, url = start("uniform", "--port", 0, home=tmp_path)
-    body = json.dumps({"model": "uniform", "prompt": "a", "max_tokens": 5}).encode()
-    asked = urllib.request.Request(f"{url}/v1/completions", body, {"content-type": "application/json"})
-    assert json.loads(urllib.request.urlopen(asked).read())["usage"]["completion_tokens"] == 5
-    measured = urllib.request.urlopen(f"{url}/metrics").read().decode()
+def test_the_command_serves_until_it_is_told_to_stop(start: Any, sign: signal.Signals) -> None:
+    process, url = start("uniform")
+    assert json.loads(ask(url, model="uniform", max_tokens=5).read())["usage"]["completion_tokens"] == 5
+    measured = urllib.request.urlopen(f"{url}/metrics", timeout=30).read().decode()
     assert 'fairground:generation_tokens_total{model_name="uniform"} 5.0' in measured
     process.send_signal(sign)
     assert process.wait(timeout=20) in (0, -sign, 128 + sign)
-    assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
 
 
-def test_addresses_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
-    process, url = start("uniform", "--port", 0, home=tmp_path)
-    command("serve", "uniform", "--port", url.rpartition(":")[2]).refused("cannot be listened on", "--port")
+def test_an_answer_that_takes_too_long_is_told(start: Any) -> None:
+    process, url = start("commons-5gram", "--shutdown-timeout", 2)
+    answer = ask(url, model="commons-5gram", max_tokens=32_000, ignore_eos=True, stream=True)
+    assert json.loads(answer.readline().removeprefix(b"data: "))["choices"]
     process.terminate()
+    events = [line.removeprefix(b"data: ").strip() for line in answer if line.strip()]
+    assert "stopped before this answer was whole" in json.loads(events[-2])["error"]["message"]
+    assert events[-1] == b"[DONE]"
     process.wait(timeout=20)
+
+
+def test_addresses_that_cannot_be_had(start: Any, command: Command) -> None:
+    _, url = start("uniform")
+    command("serve", "uniform", "--port", url.rpartition(":")[2]).refused("cannot be listened on", "--port")
+    command("serve", "uniform,shots=3").refused("shots=K")
