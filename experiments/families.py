@@ -1,6 +1,6 @@
 """Which family's design learns best from the same text, tokenizer, size and compute?
 
-    python experiments/families.py TEXT HELD_OUT --out families [--size 1m] [--tokens 1000000] [--seeds 3] [--workers 2]
+    python experiments/families.py TEXT HELD_OUT --out families [--size 1m] [--tokens 800000] [--seeds 3] [--workers 2]
 
 Trains every family, and GPT-2 with one part changed at a time, from several seeds; measures each at fixed points on the
 same held-out documents; compares families pair by pair, with intervals for documents and seeds. Writes results.json,
@@ -43,7 +43,6 @@ PARTS = {
         c, norm="rms", qkv_bias=False, attention_out_bias=False, mlp_bias=False
     ),
     "gpt2 + window of an eighth": lambda c: replace(c, windows=(max(1, c.context_length // 8),) * c.layers),
-    "gpt2 + unscaled scores": lambda c: replace(c, attention_scale=1.0),
 }
 
 
@@ -148,7 +147,7 @@ def main() -> None:
     parser.add_argument("held_out", type=Path, help="what is measured")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", default="1m")
-    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--tokens", type=int, default=800_000)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--method", choices=get_args(Method), default="muon")

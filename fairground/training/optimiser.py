@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
 
 Method = Literal["adamw", "muon"]
@@ -57,6 +59,15 @@ class Optimiser:
         return self.learning_rate * (self.final + (1 - self.final) * share)
 
 
+def query_share(config: DecoderConfig, name: str) -> float:
+    """How long a weight's start and steps are, beside those of a family that scales its attention scores: mostly 1.
+
+    GPT-Neo does not scale them. Mesh TensorFlow, in which it was trained, has the scale in its queries' start instead;
+    where steps are of one length for all weights, it belongs into their steps too, or the scores soon saturate.
+    """
+    return config.head_dim**-0.5 / config.attention_scale if ".attention.q." in name else 1.0
+
+
 class Masters:
     """A decoder's trainable weights in float32, their gradients and the optimiser's moments.
 
@@ -70,26 +81,25 @@ class Masters:
         self.weights: list[Tensor] = [weight for weight in decoder.parameters() if weight.requires_grad]
         self.same = all(weight.dtype == torch.float32 for weight in self.weights)
         self.masters = self.weights if self.same else [w.detach().float().requires_grad_() for w in self.weights]
-        inside = {name for name, m in self._named() if name.startswith("blocks.") and m.dim() == 2}
-        by_muon = inside if optimiser.method == "muon" else set()
-        others = [master for name, master in self._named() if name not in by_muon]
         rate, decay = optimiser.learning_rate or 0.0, optimiser.weight_decay
-        groups = [
-            {"params": [m for m in others if m.dim() > 1], "weight_decay": decay},
-            {"params": [m for m in others if m.dim() <= 1], "weight_decay": 0.0},
-        ]
+        groups: dict[tuple[bool, bool, float], list[Tensor]] = defaultdict(list)
+        for name, master in self._named():
+            by_muon = optimiser.method == "muon" and name.startswith("blocks.") and master.dim() == 2
+            groups[by_muon, master.dim() > 1, query_share(decoder.config, name)].append(master)
+        adamw, muon = (
+            [
+                {"params": masters, "weight_decay": decay / share if decays else 0.0, "share": share}
+                for (by_muon, decays, share), masters in groups.items()
+                if by_muon == wanted
+            ]
+            for wanted in (False, True)
+        )
         betas = optimiser.beta1, optimiser.beta2
-        adamw = torch.optim.AdamW(groups, lr=rate, betas=betas, eps=optimiser.eps, fused=True)
-        self._optimisers: dict[str, torch.optim.Optimizer] = dict.fromkeys(self.names, adamw)
-        if by_muon:
-            muon = torch.optim.Muon(
-                [master for name, master in self._named() if name in by_muon],
-                lr=rate,
-                weight_decay=decay,
-                momentum=MOMENTUM,
-                adjust_lr_fn="match_rms_adamw",
-            )
-            self._optimisers |= dict.fromkeys(by_muon, muon)
+        self._optimisers: list[torch.optim.Optimizer] = []
+        if adamw:
+            self._optimisers.append(torch.optim.AdamW(adamw, lr=rate, betas=betas, eps=optimiser.eps, fused=True))
+        if muon:
+            self._optimisers.append(torch.optim.Muon(muon, lr=rate, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"))
 
     def gather(self) -> None:
         """Adds the decoder's gradients to the masters' and frees them."""
@@ -109,9 +119,9 @@ class Masters:
         """Clips by `norm`, moves the weights and drops the gradients."""
         if self.settings.clip > 0:
             torch.nn.utils.clip_grads_with_norm_(self.masters, self.settings.clip, norm)
-        for optimiser in dict.fromkeys(self._optimisers.values()):
+        for optimiser in self._optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["share"]
             optimiser.step()
         self.drop()
         if not self.same:
@@ -127,7 +137,7 @@ class Masters:
         """Everything that a resumed run needs, by name."""
         state = {f"weight.{name}": master.detach() for name, master in self._named()}
         for name, master in self._named():
-            for key, value in self._optimisers[name].state.get(master, {}).items():
+            for key, value in self._state_of(master).items():
                 state[f"{key}.{name}"] = value
         return state
 
@@ -138,9 +148,15 @@ class Masters:
                 master.copy_(state[f"weight.{name}"])
                 moments = {key: state[f"{key}.{name}"].clone() for key in MOMENTS if f"{key}.{name}" in state}
                 if moments:
-                    self._optimisers[name].state[master] = moments
+                    self._state_of(master).update(moments)
             if not self.same:
                 torch._foreach_copy_(self.weights, self.masters)
+
+    def _state_of(self, master: Tensor) -> dict[str, Tensor]:
+        """What its optimiser keeps of a weight."""
+        owner = next(o for o in self._optimisers if any(master is m for g in o.param_groups for m in g["params"]))
+        kept: dict[str, Tensor] = owner.state[master]
+        return kept
 
     def _named(self) -> Iterable[tuple[str, Tensor]]:
         return zip(self.names, self.masters, strict=True)

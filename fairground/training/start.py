@@ -9,13 +9,14 @@ from torch import nn
 
 from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
+from fairground.training.optimiser import query_share
 
 
 def new_decoder(config: DecoderConfig, seed: int) -> Decoder:
     """A decoder with random float32 weights; the same seed gives the same.
 
     GPT-2's start (Radford et al., 2019, section 2.3): normal with deviation 0.02, those that write into the residual
-    stream divided by the square root of their number, biases 0, norms 1.
+    stream divided by the square root of their number, biases 0, norms 1; queries by `query_share`.
     """
     with torch.device("meta"):
         decoder = Decoder(config)
@@ -26,7 +27,7 @@ def new_decoder(config: DecoderConfig, seed: int) -> Decoder:
         for name, weight in decoder.named_parameters():
             if weight.dim() > 1:
                 writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
-                weight.normal_(0.0, residual if writes else 0.02, generator=random)
+                weight.normal_(0.0, residual if writes else 0.02 * query_share(config, name), generator=random)
             else:
                 weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
     if config.tied_head and isinstance(decoder.head, nn.Linear):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from fairground.training.optimiser import Masters, Optimiser
+from fairground.models.packed import Packed
+from fairground.training.objective import LanguageModelling
+from fairground.training.optimiser import Masters, Method, Optimiser
 from fairground.training.sizes import new_config
 from fairground.training.start import new_decoder
+from fairground.training.tokens import Batch
 
 
 def test_cosine_is_torchs() -> None:
@@ -45,3 +49,24 @@ def test_small_updates_are_not_lost_in_bfloat16() -> None:
         masters.gather()
         masters.step(1e-3, masters.norm())
     assert torch.allclose(before.float() - decoder.norm.weight.detach().float(), torch.tensor(0.02), atol=0.005)
+
+
+@pytest.mark.parametrize("method", ["adamw", "muon"])
+def test_a_family_that_does_not_scale_its_scores_learns_as_if_it_did(method: Method) -> None:
+    """The scale in its queries' start and steps is the scale in its scores: the same function after every step."""
+    gpt2 = new_config("gpt2:60k", vocab_size=320, context_length=64)
+    ids = torch.randint(0, 320, (96,), generator=torch.Generator().manual_seed(1))
+    batch = Batch(ids, ids.roll(-1), torch.ones(96, dtype=torch.bool), Packed.of([64, 32]), (0, 1))
+    losses = []
+    for config in (gpt2, replace(gpt2, attention_scale=1.0)):
+        decoder = new_decoder(config, 0)
+        masters = Masters(decoder, Optimiser(method, learning_rate=3e-3, clip=0.0))
+        losses.append([])
+        for _ in range(10):
+            loss, _ = LanguageModelling()(decoder, batch)
+            (loss / 96).backward()
+            masters.gather()
+            masters.step(3e-3, masters.norm())
+            losses[-1].append(float(loss.detach()) / 96)
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)
+    assert losses[0][-1] < losses[0][0] - 0.5
