@@ -331,7 +331,7 @@ def compete(name: str, job: Job) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     clock = Clock(job)
     CONTESTANTS[name](job, clock)
-    from fairground.training.measure import matrix_rate
+    from fairground.models.machine import matrix_rate
 
     cpu = job.device == "cpu"
     return {

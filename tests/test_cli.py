@@ -33,7 +33,10 @@ def test_version(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path) == f"fairground {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["rank", "rate", "models", "pull", "remove", "chat", "score"])
+COMMANDS = "rank rate models pull remove chat score serve bench train distill".split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str, tmp_path: Path) -> None:
     assert f"fairground {command}" in run(command, "--help", cwd=tmp_path)
 
@@ -54,6 +57,21 @@ def test_models_json(tmp_path: Path) -> None:
         rows
     )
     assert not rows["smollm2"]["pulled"]
+
+
+def test_bench_json(tmp_path: Path) -> None:
+    short = ("--repeats", "1", "--output-tokens", "8")
+    found = json.loads(run("bench", "commons-llama-4m", *short, "--json", cwd=tmp_path))
+    assert found["model"] == "commons-llama-4m"
+    assert found["precision"].startswith("bf16")
+    assert set(found["batched"]) == {"8", "32"}
+    for rate in (*found["batched"].values(), found["prefill_tokens_per_s"], found["decode_tokens_per_s"]):
+        assert rate > 0
+    assert found["load_s"] > 0
+    assert found["memory_mb"] > 50
+    assert set(found["limits"]) == {"read_gb_per_s", "matmul_gflop_per_s"}
+    assert set(found["fraction_of_limit"]) == {"prefill", "decode", "8", "32"}
+    assert all(0 < fraction < 2 for fraction in found["fraction_of_limit"].values())
 
 
 def test_score_lines(stories15m: Path, tmp_path: Path) -> None:

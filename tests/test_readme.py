@@ -80,7 +80,8 @@ def test_the_server(home: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "CHANGELOG.md"):
+    findings = [str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")]
+    for page in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "CHANGELOG.md", "data/CARD.md", *findings):
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"

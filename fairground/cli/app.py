@@ -59,6 +59,15 @@ def _root(
     pass
 
 
+@contextmanager
+def needs_local(what: str) -> Iterator[None]:
+    """Imports what runs models here, which is an optional part; whoever lacks it is told how to get it."""
+    try:
+        yield
+    except ImportError as missing:
+        raise MissingExtra(f"{what} needs {missing.name}; install it with: pip install 'fairground[local]'") from None
+
+
 class Opening:
     """How local models are opened: what the command line said of threads, device and the like."""
 
@@ -83,12 +92,8 @@ class Opening:
             from fairground.remote.openai import open_remote
 
             return open_remote(reference.target)
-        try:
+        with needs_local("Running models here"):
             from fairground.engine.local import open_model
-        except ImportError as missing:
-            raise MissingExtra(
-                f"Running models here needs {missing.name}; install it with: pip install 'fairground[local]'"
-            ) from None
         from fairground.hub.catalogue import lookup
 
         path = self._located(reference)

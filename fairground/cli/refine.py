@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fairground.cli.app import Device, Json, Opening, Threads, app, err, out
-from fairground.errors import MissingExtra, RequestError
+from fairground.cli.app import Device, Json, Opening, Threads, app, err, needs_local, out
+from fairground.errors import RequestError
 
 if TYPE_CHECKING:
     from fairground.training.recipe import Recipe
@@ -62,7 +62,7 @@ def train(
 
     Writes weights, tokenizer, loss.svg, log.jsonl and training.json. Interrupted anywhere, the same command goes on.
     """
-    with _room():
+    with needs_local("Training"):
         from fairground.training.ngrams import is_ngram, train_ngram
         from fairground.training.run import train_model
     if is_ngram(model):
@@ -120,7 +120,7 @@ def distill(
     With logits, both need one tokenizer, and DATA is text. With sequence, DATA is JSON lines of {"prompt": …}, which
     the teacher answers first; what it wrote is kept as written.jsonl beside the student.
     """
-    with _room():
+    with needs_local("Training"):
         from fairground.training.run import Teacher, train_model
         from fairground.training.sizes import is_new_model
     if objective not in ("logits", "sequence"):
@@ -148,15 +148,6 @@ def distill(
             watch=watch,
         )
     _tell(trained.folder, trained.summary, as_json)
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    """Training is an optional part; whoever lacks it is told how to get it."""
-    try:
-        yield
-    except ImportError as missing:
-        raise MissingExtra(f"Training needs {missing.name}; install it with: pip install 'fairground[local]'") from None
 
 
 def _recipe(

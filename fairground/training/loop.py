@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fairground.errors import TrainingError
 from fairground.models.decoder import Decoder
+from fairground.models.machine import matrix_rate
 from fairground.training.checkpoint import load_checkpoint, newest, save_checkpoint
-from fairground.training.measure import HeldOut, held_out, matrix_rate, operations_per_token
+from fairground.training.measure import HeldOut, held_out, operations_per_token
 from fairground.training.objective import Objective
 from fairground.training.optimiser import Masters
 from fairground.training.recipe import Recipe

@@ -1,9 +1,8 @@
-"""What a model makes of held-out text, document by document, and how fast this machine multiplies."""
+"""What a model makes of held-out text, document by document, and what learning from a token takes."""
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,16 +56,3 @@ def operations_per_token(c: DecoderConfig, length: float) -> float:
     multiplying = c.parameter_count() - embeddings + c.vocab_size * c.width
     seen = sum(min(length / 2, window or length) for window in c.windows)
     return 6 * multiplying + 12 * seen * c.heads * c.head_dim
-
-
-def matrix_rate(dtype: torch.dtype, device: str = "cpu", *, seconds: float = 0.3) -> float:
-    """Operations per second of square matrix products, measured now: the best of several sizes, `seconds` for each."""
-    best = 0.0
-    for size in (512, 1024, 2048) if device == "cpu" else (4096, 8192):
-        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        tries, end = 0, time.perf_counter() + seconds
-        while time.perf_counter() < end or tries < 3:
-            start = time.perf_counter()
-            float((a @ b)[0, 0])  # reading one number waits for the device
-            best, tries = max(best, 2 * size**3 / (time.perf_counter() - start)), tries + 1
-    return best

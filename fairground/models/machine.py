@@ -1,0 +1,34 @@
+"""How fast this machine is: what it multiplies and what it reads in a second."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+
+def matrix_rate(dtype: torch.dtype, device: str = "cpu", *, seconds: float = 0.3) -> float:
+    """Operations per second of square matrix products, measured now: the best of several sizes, `seconds` for each."""
+    best = 0.0
+    for size in (512, 1024, 2048) if device == "cpu" else (4096, 8192):
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        tries, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end or tries < 3:
+            start = time.perf_counter()
+            float((a @ b)[0, 0])  # reading one number waits for the device
+            best, tries = max(best, 2 * size**3 / (time.perf_counter() - start)), tries + 1
+    return best
+
+
+def read_rate(size: int, device: str = "cpu", *, seconds: float = 0.5) -> float:
+    """Bytes per second of reading `size` bytes again and again, measured now: the best of several passes.
+
+    Give the size of what will be read: a small model stays in a cache that a large one does not fit into.
+    """
+    numbers = torch.ones(max(1, size // 4), device=device)
+    best, tries, end = 0.0, 0, time.perf_counter() + seconds
+    while time.perf_counter() < end or tries < 3:
+        start = time.perf_counter()
+        float(numbers.sum())
+        best, tries = max(best, 4 * len(numbers) / (time.perf_counter() - start)), tries + 1
+    return best
