@@ -1,6 +1,6 @@
 """Does a teacher help? One student on the same tokens with and without a larger model of ours to learn from.
 
-    python experiments/distillation.py TEACHER TEXT HELD_OUT --out distilled [--student llama:1m] [--tokens 1000000]
+    python experiments/distillation.py TEACHER TEXT HELD_OUT --out distilled [--student llama:1m] [--tokens 800000]
 
 Trains the student from several seeds by language modelling and by distillation, in the same order of the same text;
 measures both on the same held-out documents; compares them pair by pair, with an interval for documents and seeds.
@@ -45,7 +45,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
         seed=one.seed,
         evaluate_every=0,
         checkpoint_every=max(1, given.tokens // BATCH // 4),
-        optimiser=Optimiser("muon", learning_rate=given.learning_rate, warmup=0.03),
+        optimiser=Optimiser(given.learning_rate, warmup=0.03, method="muon"),
     )
     config = new_config(given.student, vocab_size=words.vocab_size, context_length=given.context)
     run(one, given.out, new_decoder(config, one.seed).to(given.device, torch.bfloat16), objective, recipe)
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("held_out", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--student", default="llama:1m")
-    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--tokens", type=int, default=800_000)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--alpha", type=float, default=0.5)

@@ -65,7 +65,7 @@ def run_one(one: One, given: argparse.Namespace) -> None:
         seed=one.seed,
         evaluate_every=max(1, steps // 5),
         checkpoint_every=max(1, steps // 4),
-        optimiser=Optimiser(given.method, learning_rate=given.learning_rate, warmup=0.03),
+        optimiser=Optimiser(given.learning_rate, warmup=0.03, method=given.method),
     )
     decoder = new_decoder(design(one.name, given.size, words.vocab_size, given.context), one.seed)
     run(one, given.out, decoder.to(given.device, torch.bfloat16), LanguageModelling(), recipe)

@@ -59,8 +59,8 @@ class Sampling:
         require("min_p", 0 <= self.min_p <= 1, "from 0 to 1")
         require(
             "repetition_penalty",
-            0.01 <= self.repetition_penalty <= 100,
-            "from 0.01 to 100",
+            0.001 <= self.repetition_penalty <= 1000,
+            "from 0.001 to 1000",
         )
         require("max_tokens", self.max_tokens >= 1, "1 or more")
         require("logprobs", self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")

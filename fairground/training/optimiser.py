@@ -33,7 +33,6 @@ class Optimiser:
     holds it and lowers it linearly over the last `decay` share; "constant" holds it.
     """
 
-    method: Method = "adamw"
     learning_rate: float | None = None
     schedule: Schedule = "wsd"
     warmup: float = 0.02
@@ -44,6 +43,7 @@ class Optimiser:
     beta2: float = 0.95
     eps: float = 1e-8
     clip: float = 1.0
+    method: Method = "adamw"
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0 … steps − 1."""

@@ -17,7 +17,7 @@ from fairground.training.prose import paragraphs, passages
 
 FIVE = [f"commons-{family}-4m" for family in ("gpt2", "gpt-neo", "gpt-j", "llama", "mistral")]
 NOVEL = "Doyle_Lost_1912.txt"  # held out: tools/build_text.py keeps it from what the models learn
-MARGIN = 0.05  # bits per byte, which is 11% of perplexity a token
+MARGIN = 0.02  # bits per byte; the whole held-out text, of which a novel is the hardest part, shows 0.09 and more
 
 
 @pytest.mark.parametrize("name", FIVE)

@@ -107,7 +107,7 @@ def test_muon_moves_the_matrices_of_blocks_as_torch_moves_transformers(tmp_path:
     adamw = torch.optim.AdamW([{"params": outside, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
                               lr=1e-2, betas=(0.9, 0.95))  # fmt: skip
     before = float(their_loss(theirs))
-    masters = Masters(ours, Optimiser("muon", learning_rate=1e-2, weight_decay=0.1, clip=0.0))
+    masters = Masters(ours, Optimiser(1e-2, weight_decay=0.1, clip=0.0, method="muon"))
     for _ in range(3):
         theirs.zero_grad()
         their_loss(theirs).backward()

@@ -60,7 +60,7 @@ def test_a_family_that_does_not_scale_its_scores_learns_as_if_it_did(method: Met
     losses = []
     for config in (gpt2, replace(gpt2, attention_scale=1.0)):
         decoder = new_decoder(config, 0)
-        masters = Masters(decoder, Optimiser(method, learning_rate=3e-3, clip=0.0))
+        masters = Masters(decoder, Optimiser(3e-3, clip=0.0, method=method))
         losses.append([])
         for _ in range(10):
             loss, _ = LanguageModelling()(decoder, batch)
