@@ -62,16 +62,21 @@ def report(out: Path, seeds: int, settings: dict[str, Any]) -> str:
     }
     results = {"settings": settings, "bits_per_byte": bits, "difference": asdict(d), "runs": curves}
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    written = table(results)
+    (out / "table.md").write_text(written, encoding="utf-8")
+    return written
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown from results.json."""
     lines = ["| student | bits per byte (mean of seeds) | by seed |", "|---|---:|---|"]
     lines += [
-        f"| {arm} | {np.mean(values):.4f} | {', '.join(f'{value:.4f}' for value in values)} |"
-        for arm, values in bits.items()
+        f"| {arm} | {np.mean(values):.3f} | {', '.join(f'{value:.3f}' for value in values)} |"
+        for arm, values in results["bits_per_byte"].items()
     ]
-    by = f"{d.value:+.4f} bits per byte (95% {d.low:+.4f} to {d.high:+.4f}, p = {d.p:.2g})"
-    lines += ["", f"Taught minus alone: {by}."]
-    table = "\n".join(lines) + "\n"
-    (out / "table.md").write_text(table, encoding="utf-8")
-    return table
+    d = results["difference"]
+    by = f"{d['value']:+.3f} bits per byte (95% {d['low']:+.3f} to {d['high']:+.3f}, p = {d['p']:.2g})"
+    return "\n".join([*lines, "", f"Taught minus alone: {by}."]) + "\n"
 
 
 def main() -> None:

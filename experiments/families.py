@@ -129,7 +129,7 @@ def picture(curves: list[dict[str, Any]]) -> str:
     ]
     base = altair.Chart(altair.Data(values=rows)).encode(
         altair.X("tokens:Q", title="tokens learned from", axis=altair.Axis(format="~s")),
-        altair.Color("design:N", title=None),
+        altair.Color("design:N", title=None, legend=altair.Legend(symbolOpacity=1)),
     )
     y = altair.Scale(zero=False)
     line = base.mark_line(point=True).encode(altair.Y("mean(bits):Q", title="bits per byte, held-out text", scale=y))
