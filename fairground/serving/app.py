@@ -94,10 +94,11 @@ def create_app(
         done: list[Written] | None = []
         if asked.max_tokens != 0:
             done = await _unless_gone(http, whole(running.follow(form.model, requests), len(requests)))
+        if done is None:
+            return Response(status_code=499)
         running.take(len(requests))
         try:
-            work = run_in_threadpool(_echoed, form, asked, done or [], running.limits.scored_tokens)
-            body = None if done is None else await _unless_gone(http, work)
+            body = await _unless_gone(http, run_in_threadpool(_echoed, form, asked, done, running.limits.scored_tokens))
         finally:
             running.give_back(len(requests))
         return Response(status_code=499) if body is None else JSONResponse(body)
