@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import fairground.engine  # noqa: F401  # before torch multiplies anything: see its text
-
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

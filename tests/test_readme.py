@@ -51,7 +51,7 @@ def test_every_command_is_of_a_kind_that_is_run() -> None:
 def test_the_commands(home: Path) -> None:
     shown = {command: run(installed(command), home) for command in FAIRGROUND}
     assert "GPT 4" in shown["fairground rate --record"]
-    assert "Paris" in shown["fairground chat 'smollm2#float32' -p \"What is the capital of France?\""]
+    assert "Paris" in shown['fairground chat smollm2 -p "What is the capital of France?"']
     assert (home / "rank" / "report.html").is_file()
 
 

@@ -1,7 +1,7 @@
 """Linear layers whose bfloat16 weights lie in the blocked layout that oneDNN computes in.
 
 `torch.nn.functional.linear` brings a weight into that layout at every call. Doing it once made decoding SmolLM2 on two
-cores a quarter faster (benchmarks/README.md); the bits are the same, which tests/kernels holds it to.
+cores a quarter faster (benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,16 @@ from fairground.models.packed_attention import PackedAttention
 from fairground.models.quantised import QuantisedLinear
 from fairground.models.rotary import RotaryTable, rotate
 
-EXACT_ROWS = 16  # a matrix product's rows were found not to depend on their number from 8 on; see attention.py
+EXACT_ROWS = 16  # a float32 product's rows were found not to depend on their number from 8 on; see attention.py
+FIXED_ROWS = 128  # of a bfloat16 product, whose sums oneDNN splits by how many rows there are
 HEAD_CHUNK = 8192  # vocabulary rows that are widened to float32 at a time
+SHARP = 32  # tokens
 SHARE = 32768  # numbers that torch gives one thread (at::internal::GRAIN_SIZE)
 NORM_ROWS = 512
 VECTOR = 64  # numbers in one step of torch's widest vector loop
 
 Activation = Callable[[Tensor], Tensor]
+Apply = Callable[[nn.Module, Tensor], Tensor]
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
@@ -45,6 +49,16 @@ def in_any_company(activate: Activation, x_NW: Tensor) -> Tensor:
     step = SHARE * torch.get_num_threads()
     parts = [activate(part) for part in _shares(flat, step)]
     return torch.cat(parts).view(x_NW.shape[0], -1)[:, :width]
+
+
+def in_fixed_rows(linear: nn.Module, x_NK: Tensor) -> Tensor:
+    """A linear layer whose rows have the same bits however many there are: bfloat16 goes 128 rows at a time."""
+    if x_NK.dtype != torch.bfloat16 or x_NK.is_cuda:
+        out: Tensor = linear(x_NK)
+        return out
+    rows = x_NK.shape[0]
+    parts = torch.split(F.pad(x_NK, (0, 0, 0, -rows % FIXED_ROWS)), FIXED_ROWS)
+    return torch.cat([linear(part) for part in parts])[:rows]
 
 
 def _shares(flat: Tensor, step: int) -> Iterator[Tensor]:
@@ -102,7 +116,15 @@ class RMSNorm(nn.Module):
         if torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu":
             out: Tensor = NormAndBack.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
             return out
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's, of numbers that may be wider than the weights; the result is as narrow as those."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps).to(self.weight.dtype)
 
 
 class Lookup(torch.autograd.Function):
@@ -137,7 +159,17 @@ class Embedding(nn.Embedding):
 
 
 def norm(c: DecoderConfig) -> nn.Module:
-    return nn.LayerNorm(c.width, c.norm_eps) if c.norm == "layer" else RMSNorm(c.width, c.norm_eps)
+    return LayerNorm(c.width, c.norm_eps) if c.norm == "layer" else RMSNorm(c.width, c.norm_eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """How one forward pass computes: its attention, its rotary turns, its activation and its linear layers."""
+
+    attend: Attend
+    turns: tuple[Tensor, Tensor] | None
+    activate: Activation
+    apply: Apply
 
 
 class Attention(nn.Module):
@@ -149,16 +181,15 @@ class Attention(nn.Module):
         self.v = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.qkv_bias)
         self.out = nn.Linear(c.heads * c.head_dim, c.width, bias=c.attention_out_bias)
 
-    def forward(self, x_ND: Tensor, attend: Attend, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_ND: Tensor, how: Pass) -> Tensor:
         c = self.c
-        q = self.q(x_ND).view(-1, c.heads, c.head_dim)
-        k = self.k(x_ND).view(-1, c.kv_heads, c.head_dim)
-        v = self.v(x_ND).view(-1, c.kv_heads, c.head_dim)
-        if c.rotary and turns:
-            q, k = rotate(q, *turns, c.rotary), rotate(k, *turns, c.rotary)
-        mixed: Tensor = attend(self.layer, q, k, v, c.attention_scale, c.windows[self.layer])
-        out: Tensor = self.out(mixed.flatten(1))
-        return out
+        q = how.apply(self.q, x_ND).view(-1, c.heads, c.head_dim)
+        k = how.apply(self.k, x_ND).view(-1, c.kv_heads, c.head_dim)
+        v = how.apply(self.v, x_ND).view(-1, c.kv_heads, c.head_dim)
+        if c.rotary and how.turns:
+            q, k = rotate(q, *how.turns, c.rotary), rotate(k, *how.turns, c.rotary)
+        mixed = how.attend(self.layer, q, k, v, c.attention_scale, c.windows[self.layer])
+        return how.apply(self.out, mixed.flatten(1))
 
 
 class MLP(nn.Module):
@@ -168,10 +199,10 @@ class MLP(nn.Module):
         self.up = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias)
         self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
 
-    def forward(self, x: Tensor, activate: Activation) -> Tensor:
-        up = self.up(x)
-        out: Tensor = self.down(activate(self.gate(x)) * up if self.gate else activate(up))
-        return out
+    def forward(self, x: Tensor, how: Pass) -> Tensor:
+        up = how.apply(self.up, x)
+        inner = how.activate(how.apply(self.gate, x)) * up if self.gate else how.activate(up)
+        return how.apply(self.down, inner)
 
 
 class Block(nn.Module):
@@ -180,14 +211,14 @@ class Block(nn.Module):
         self.attention_norm, self.attention = norm(c), Attention(c, layer)
         self.mlp_norm, self.mlp = None if c.parallel else norm(c), MLP(c)
 
-    def forward(self, x: Tensor, attend: Attend, turns: tuple[Tensor, Tensor] | None, activate: Activation) -> Tensor:
+    def forward(self, x: Tensor, how: Pass) -> Tensor:
         h = self.attention_norm(x)
-        mixed = self.attention(h, attend, turns)
+        mixed = self.attention(h, how)
         if self.mlp_norm is None:
-            out: Tensor = x + mixed + self.mlp(h, activate)
+            out: Tensor = x + mixed + self.mlp(h, how)
             return out
         x = x + mixed
-        out = x + self.mlp(self.mlp_norm(x), activate)
+        out = x + self.mlp(self.mlp_norm(x), how)
         return out
 
 
@@ -229,9 +260,10 @@ class Decoder(nn.Module):
         """
         rows, device = tokens_N.shape[0], tokens_N.device
         positions_N = packed.positions(device)
-        if exact and rows < EXACT_ROWS:
-            tokens_N = F.pad(tokens_N, (0, EXACT_ROWS - rows))
-            positions_N = F.pad(positions_N, (0, EXACT_ROWS - rows))
+        if exact:
+            # Once here, so that no product has to be filled up.
+            surplus = -rows % FIXED_ROWS if self.dtype == torch.bfloat16 else max(0, EXACT_ROWS - rows)
+            tokens_N, positions_N = F.pad(tokens_N, (0, surplus)), F.pad(positions_N, (0, surplus))
         attend: Attend
         if exact:
             attend = ExactAttention(packed, pages, tokens_N.shape[0], device)
@@ -240,32 +272,38 @@ class Decoder(nn.Module):
         else:
             attend = FusedAttention(packed, pages, device)
         x = self.embed(tokens_N)
+        if not torch.is_grad_enabled():
+            # What the blocks add up is not rounded to bfloat16 at each of them; training has its speed from doing so.
+            x = x.float()
         if self.positions is not None:
             x = x + self.positions(positions_N)
         turns = None
         if self.config.rotary:
             table = self._turns.setdefault(device, RotaryTable(self.config.rotary, device))
-            turns = table(positions_N, packed.last, x.dtype)
+            turns = table(positions_N, packed.last, self.dtype)
         activate = ACTIVATIONS[self.config.activation]
+        how = Pass(attend, turns, activate, lambda linear, x: linear(x))
         if exact:
-            activate = partial(in_any_company, activate)
+            how = Pass(attend, turns, partial(in_any_company, activate), in_fixed_rows)
         for block in self.blocks:
-            x = block(x, attend, turns, activate)
+            x = block(x, how)
         out: Tensor = self.norm(x)
         return out[:rows]
 
     def logits(self, hidden_MD: Tensor, *, exact: bool = False) -> Tensor:
         """Logits, float32 [M, vocab_size].
 
-        With `exact` the product itself is done in float32 and on at least 16 rows; otherwise in the weights' precision
-        and widened after.
+        With `exact` the product itself is done in float32 and on at least 16 rows. Otherwise it is done in the weights'
+        precision, and again in float32 for the likeliest tokens of each row: bfloat16 has three digits, so several of
+        them would often tie for the first place.
         """
         if isinstance(self.head, QuantisedLinear):
             return self.head.logits(hidden_MD, exact=exact)
         assert isinstance(self.head, nn.Linear)
         weight, bias = self.head.weight, self.head.bias
         if not exact:
-            return F.linear(hidden_MD, weight, bias).float()
+            near = F.linear(hidden_MD, weight, bias).float()
+            return near if weight.dtype == torch.float32 else _sharpened(near, hidden_MD, weight, bias)
         rows = hidden_MD.shape[0]
         wide = F.pad(hidden_MD.float(), (0, 0, 0, max(0, EXACT_ROWS - rows)))
         if weight.dtype == torch.float32:
@@ -275,3 +313,10 @@ class Decoder(nn.Module):
             part = slice(start, start + HEAD_CHUNK)
             out[:, part] = F.linear(wide, weight[part].float(), None if bias is None else bias[part].float())
         return out[:rows]
+
+
+def _sharpened(near_MV: Tensor, hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """Logits of which the greatest of each row are computed again, in float32; changes `near_MV`."""
+    best = near_MV.topk(min(SHARP, near_MV.shape[1])).indices
+    sharp = torch.bmm(weight_VD[best].float(), hidden_MD.float()[:, :, None])[:, :, 0]
+    return near_MV.scatter_(1, best, sharp if bias_V is None else sharp + bias_V[best].float())

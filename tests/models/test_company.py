@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from configurations import reference
 from test_families import pages
+from torch import nn
 
-from fairground.models.decoder import Decoder
+from fairground.kernels.packed_linear import PackedLinear
+from fairground.models.decoder import Decoder, in_fixed_rows
 from fairground.models.load import load_folder
 from fairground.models.packed import Packed
 
@@ -42,6 +46,22 @@ def logits(decoder: Decoder, texts: list[torch.Tensor]) -> list[torch.Tensor]:
     hidden = decoder(torch.cat(texts), packed, exact=True)
     got = decoder.logits(hidden, exact=True)
     return [got[a:b] for a, b in zip(packed.starts, packed.starts[1:], strict=False)]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("made", [lambda linear: linear, PackedLinear], ids=["plain", "packed"])
+@pytest.mark.parametrize("shape", [(576, 576), (192, 576), (1024, 1024), (576, 1536), (512, 4096), (49, 2049)], ids=str)
+def test_a_row_of_a_product_in_any_number_of_rows(
+    shape: tuple[int, int], made: Callable[[nn.Linear], nn.Module]
+) -> None:
+    """In bfloat16, whose sums oneDNN splits by the number of rows on a processor with AMX."""
+    out, in_ = shape
+    torch.manual_seed(0)
+    linear = made(nn.Linear(in_, out, dtype=torch.bfloat16))
+    x = torch.randn(1500, in_).bfloat16()
+    whole = in_fixed_rows(linear, x)
+    for start, rows in [(0, 16), (0, 17), (5, 31), (64, 64), (7, 65), (1, 129), (3, 256), (400, 257), (11, 1024)]:
+        assert torch.equal(in_fixed_rows(linear, x[start : start + rows]), whole[start : start + rows])
 
 
 @pytest.mark.parametrize("companions", [0, 1, 2, 16, 31])
