@@ -12,6 +12,7 @@ line prints it and exits with status 2; nothing has been written by then.
     │   ├── TemplateError        a chat template cannot be run
     │   └── DoesNotFit           the model needs more memory than there is
     ├── RequestError             a prompt or a sampling setting that cannot be served
+    ├── EngineError              the engine broke down and writes nothing more
     ├── CapabilityError          this generator cannot do what is asked of it
     ├── RemoteError              a server did not answer as it should
     ├── DownloadError            a file could not be fetched or does not match its hash
@@ -63,6 +64,10 @@ class RequestError(FairgroundError):
     def __init__(self, reason: str, number: int | None = None) -> None:
         super().__init__(reason if number is None else f"Request {number + 1}: {reason}")
         self.reason, self.number = reason, number
+
+
+class EngineError(FairgroundError):
+    """The engine broke down and writes nothing more."""
 
 
 class CapabilityError(FairgroundError):

@@ -7,7 +7,7 @@ ranks them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -26,12 +26,25 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Structure:
+    """The form an answer must have: a JSON schema ("json"), a regular expression, or a JSON list of texts ("choice").
+
+    `field` is what the one who asked calls it, for the sentence that refuses it.
+    """
+
+    kind: Literal["json", "regex", "choice"]
+    text: str
+    field: str = "structure"
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen.
 
     Temperature 0 is greedy. `top_k` 0, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 do nothing. `logprobs` is how
     many alternatives are returned beside each chosen token (None: no log-probabilities at all). The same `seed` gives
-    the same text, whatever else runs at the same time. `logit_bias` is added to the logits of these token ids.
+    the same text, whatever else runs at the same time. `logit_bias` is added to the logits of these token ids. With
+    `structure`, only tokens that it allows are chosen.
 
     Raises RequestError for a value outside its range.
     """
@@ -47,6 +60,7 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False  # write on to max_tokens, as response-time probes want
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         def require(name: str, good: bool, range_: str) -> None:
@@ -65,6 +79,11 @@ class Sampling:
         require("max_tokens", self.max_tokens >= 1, "1 or more")
         require("logprobs", self.logprobs is None or 0 <= self.logprobs <= 20, "from 0 to 20")
         require("stop", all(self.stop), "made of strings that are not empty")
+        require(
+            "ignore_eos",
+            not (self.ignore_eos and self.structure),
+            "false where an answer has a structure, which ends it",
+        )
         require(
             "logit_bias", all(-100 <= bias <= 100 for _, bias in self.logit_bias), "from -100 to 100 for each token"
         )
@@ -144,7 +163,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished answer."""
+    """A finished answer. `cached_tokens` of the prompt's did not have to be computed."""
 
     text: str
     tokens: tuple[int, ...]
@@ -152,6 +171,7 @@ class Completion:
     prompt_tokens: int
     timing: Timing
     logprobs: tuple[float, ...] = ()
+    cached_tokens: int = 0
 
 
 class Stream(Protocol):
@@ -228,8 +248,22 @@ class TokenLevel(Protocol):
         """What one token spells inside a text, in UTF-8; nothing for a special token."""
         ...
 
+    def tokenizer_info(self) -> Mapping[str, str | int | None]:
+        """Its special tokens by their names (bos_token, eos_token, …), its chat_template, and how many ids it has."""
+        ...
+
     def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
         """Every token's log-probability. Raises RequestError for a prompt that is empty or too long."""
+        ...
+
+
+@runtime_checkable
+class Breakable(Protocol):
+    """What a Generator may tell besides: that it broke down."""
+
+    @property
+    def broken(self) -> str | None:
+        """Why it writes nothing more; None while it does."""
         ...
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from fairground.engine.constraint import Constraint
 from fairground.engine.sampler import Sampler
 from fairground.models.tokenizer import Tokenizer
 from fairground.types import Completion, FinishReason, Message, Request, Timing, TokenEvent
@@ -19,8 +20,8 @@ CONTEXT = 8  # prompt tokens that decide how the first written one is spelt
 class LocalStream:
     """A running request; see fairground.types.Stream."""
 
-    def __init__(self, request: Request, prompt: Sequence[int]) -> None:
-        self.request, self.prompt = request, prompt
+    def __init__(self, request: Request, prompt: Sequence[int], constraint: Constraint | None = None) -> None:
+        self.request, self.prompt, self.constraint = request, prompt, constraint
         self.accepted = time.perf_counter()
         self.cancelled = threading.Event()
         self._events: queue.SimpleQueue[TokenEvent | Completion | BaseException] = queue.SimpleQueue()
@@ -97,9 +98,10 @@ class Answer:
         sampling, most = stream.request.sampling, stream.request.sampling.max_tokens
         self.stream = stream
         self.tokens: list[int] = []
+        self.cached_tokens = 0  # of the prompt, that did not have to be computed
         self._ends = () if sampling.ignore_eos else tokenizer.eos_ids
         banned = tokenizer.eos_ids if sampling.ignore_eos else ()
-        self._sampler = Sampler(sampling, min(tokenizer.vocab_size, rows), stream.prompt, banned)
+        self._sampler = Sampler(sampling, min(tokenizer.vocab_size, rows), stream.prompt, banned, stream.constraint)
         before = () if _is_chat(stream.request) else stream.prompt[-CONTEXT:]
         self._text = TextOut(tokenizer, sampling.stop, before)
         self._limit = most if room is None else min(most, room)
@@ -117,7 +119,7 @@ class Answer:
             self._logprobs.append(logprob)
         text = "" if ended else self._text.push(token)
         self.stream.put(TokenEvent(token, text, now, logprob, alternatives))
-        if ended or self._text.stopped:
+        if ended or self._text.stopped or self._sampler.complete:
             return "stop"
         return "length" if len(self.tokens) >= self._limit else None
 
@@ -127,9 +129,8 @@ class Answer:
         if rest and self._times:
             stream.put(TokenEvent(self.tokens[-1], rest, self._times[-1]))
         timing = Timing(stream.accepted, tuple(self._times))
-        stream.put(
-            Completion(self._text.text, tuple(self.tokens), reason, len(stream.prompt), timing, tuple(self._logprobs))
-        )
+        prompt, cached, logprobs = len(stream.prompt), self.cached_tokens, tuple(self._logprobs)
+        stream.put(Completion(self._text.text, tuple(self.tokens), reason, prompt, timing, logprobs, cached))
 
 
 def _is_chat(request: Request) -> bool:

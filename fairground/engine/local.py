@@ -9,16 +9,20 @@ from pathlib import Path
 import torch
 
 from fairground.engine.answer import LocalStream
-from fairground.engine.blocks import BlockPool
+from fairground.engine.cache import Cache, bytes_per_token
 from fairground.engine.compute import compute
 from fairground.engine.loop import Loop
 from fairground.engine.ngram import NGramGenerator, holds_ngram, open_ngram
 from fairground.engine.reading import Reading, Tokenized
+from fairground.engine.runner import Runner
+from fairground.engine.scheduler import Scheduler
 from fairground.engine.scoring import score, score_tokens
 from fairground.errors import RequestError, UnknownModel
 from fairground.kernels.packed_linear import pack, packs_here
 from fairground.models.assemble import Precision, memory_bytes
+from fairground.models.decoder import Decoder
 from fairground.models.load import Loaded, memory_sentence, open_source
+from fairground.models.machine import free_memory
 from fairground.models.tokenizer import Tokenizer
 from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest, TokenScore
 
@@ -34,16 +38,23 @@ class LocalGenerator(Tokenized):
         *,
         licence: str | None = None,
         deterministic: bool = False,
+        cache_tokens: int | None = None,
     ) -> None:
-        """`deterministic` decodes by the scoring path in bfloat16 too; float32 always does."""
+        """`deterministic` decodes by the scoring path in bfloat16 too; float32 always does.
+
+        `cache_tokens`: of all running requests together; beyond it they wait (None: what a quarter of the free memory
+        holds, and at least one request's whole context).
+        """
         decoder = loaded.decoder
         self.decoder, self.tokenizer = decoder, tokenizer
         self._context = decoder.config.context_length
         self._reading = Reading(name, tokenizer, "embedding", decoder.config.vocab_size, self._context)
         self.template = self._reading.template
-        self._pool = compute(BlockPool, decoder.config, decoder.dtype, str(decoder.device))
+        tokens = cache_tokens or _affordable(decoder)
+        self._cache = compute(Cache, decoder.config, decoder.dtype, str(decoder.device), tokens=tokens)
         exact = deterministic or decoder.dtype == torch.float32
-        self._loop = Loop(decoder, tokenizer, self._pool, exact=exact)
+        runner, scheduler = Runner(decoder, self._cache, exact=exact), Scheduler(self._cache.pools, self._cache.windows)
+        self._loop = Loop(runner, scheduler, tokenizer)
         self.info = ModelInfo(
             name=name,
             family=decoder.config.family,
@@ -60,7 +71,7 @@ class LocalGenerator(Tokenized):
 
     def submit(self, request: Request) -> LocalStream:
         """Starts a request and returns at once. Raises RequestError for one that cannot be served."""
-        stream = LocalStream(request, self.prompt_tokens(request))
+        stream = self._reading.stream(request)
         self._loop.submit(stream)
         return stream
 
@@ -82,19 +93,30 @@ class LocalGenerator(Tokenized):
                 )
             pairs.append((context[over:], continuation))
             lost.append(over)
-        scores = score(self.decoder, self._pool, pairs)
+        scores = score(self.decoder, self._cache, pairs)
         return [Score(s.logprob, s.greedy, s.tokens, over) for s, over in zip(scores, lost, strict=True)]
 
     def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
         """Every token's log-probability; see fairground.types.TokenLevel."""
         ids = [self._reading.tokens(prompt, number) for number, prompt in enumerate(prompts)]
         pairs = [(prompt[:1], prompt[1:]) for prompt in ids]
-        scored = iter(score_tokens(self.decoder, self._pool, [pair for pair in pairs if pair[1]], alternatives))
+        scored = iter(score_tokens(self.decoder, self._cache, [pair for pair in pairs if pair[1]], alternatives))
         return [[TokenScore(first, None), *(next(scored) if rest else ())] for (first,), rest in pairs]
+
+    @property
+    def broken(self) -> str | None:
+        """Why the engine writes nothing more; None while it does."""
+        return str(self._loop.broken) if self._loop.broken else None
 
     def close(self) -> None:
         """Cancels running requests and ends the engine's thread."""
         self._loop.close()
+
+
+def _affordable(decoder: Decoder) -> int:
+    """Tokens whose keys and values a quarter of the free memory holds; at least a whole context."""
+    each = bytes_per_token(decoder.config, decoder.dtype)
+    return max(decoder.config.context_length, free_memory(str(decoder.device)) // 4 // each)
 
 
 def open_model(

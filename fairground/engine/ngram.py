@@ -49,7 +49,7 @@ class NGramGenerator(Tokenized):
 
     def submit(self, request: Request) -> LocalStream:
         """Starts a request and returns at once. Raises RequestError for one that cannot be served."""
-        stream = LocalStream(request, self._reading.prompt(request))
+        stream = self._reading.stream(request)
         with self._starting:
             if self._closed:
                 raise FairgroundError("The model was closed; load it again to use it.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fairground.engine.answer import LocalStream
+from fairground.engine.constraint import Structures
 from fairground.errors import RequestError
 from fairground.models.chat_template import ChatTemplate
 from fairground.models.tokenizer import Tokenizer
@@ -27,6 +29,12 @@ class Tokenized:
         """What one token spells inside a text, in UTF-8; nothing for a special token."""
         return self.tokenizer.token_bytes(token)
 
+    def tokenizer_info(self) -> dict[str, str | int | None]:
+        """See fairground.types.TokenLevel."""
+        words = self.tokenizer
+        names = {"bos_token": None, "eos_token": None, "pad_token": None, **words.special_tokens}
+        return {**names, "chat_template": words.chat_template, "vocab_size": words.vocab_size}
+
     def count_tokens(self, text: str) -> int:
         """How many tokens the text is, without any that the model adds by itself."""
         return self.tokenizer.count(text)
@@ -42,7 +50,16 @@ class Reading:
     def __init__(self, name: str, tokenizer: Tokenizer, table: str, rows: int, context_length: int | None) -> None:
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer.chat_template, special_tokens=tokenizer.special_tokens)
+        self._structures = Structures(tokenizer)
         self._name, self._table, self._rows, self._context = name, table, rows, context_length
+
+    def stream(self, request: Request) -> LocalStream:
+        """What the engine takes: the request's tokens, and the structure its answer must have, ready to be kept to.
+
+        Raises RequestError for a prompt that is empty or cannot be run, or a structure that cannot be kept to.
+        """
+        prompt, structure = self.prompt(request), request.sampling.structure
+        return LocalStream(request, prompt, self._structures.constraint(structure) if structure else None)
 
     def prompt(self, request: Request) -> list[int]:
         """The token ids of a request's prompt. Raises RequestError for one that is empty or cannot be run."""

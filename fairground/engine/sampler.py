@@ -8,18 +8,29 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from fairground.engine.constraint import Constraint
 from fairground.types import Sampling
 
 
 class Sampler:
     """One request's choices; its random numbers come from its own seed.
 
-    Bias and bans come first, then in Transformers' order repetition penalty, temperature, top-k, top-p, min-p. `known`
-    is how many token ids the tokenizer has: surplus rows of an embedding are never chosen.
+    Bias and bans come first, then in Transformers' order repetition penalty, temperature, top-k, top-p and min-p, among
+    what a structure allows. `known` is how many token ids the tokenizer has: surplus rows of an embedding are never
+    chosen.
     """
 
-    def __init__(self, sampling: Sampling, known: int, prompt: Iterable[int], banned: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        known: int,
+        prompt: Iterable[int],
+        banned: Iterable[int] = (),
+        constraint: Constraint | None = None,
+    ) -> None:
         """`banned` ids are never chosen (the end tokens, where a request wants to write on)."""
+        self._constraint = constraint
+        self.complete = False  # the structure leaves nothing more to write
         self._sampling, self._known = sampling, known
         self._random = random.Random(sampling.seed)
         self._seen = set(prompt) if sampling.repetition_penalty != 1 else None
@@ -45,9 +56,13 @@ class Sampler:
             values = logits[seen]
             penalised = torch.where(values < 0, values * s.repetition_penalty, values / s.repetition_penalty)
             logits = logits.index_put((seen,), penalised)
+        if self._constraint:
+            logits = logits.masked_fill(~self._constraint.allowed(self._known).to(logits.device), float("-inf"))
         token = int(logits.argmax()) if s.temperature == 0 else self._draw(logits)
         if self._seen is not None:
             self._seen.add(token)
+        if self._constraint:
+            self.complete = self._constraint.take(token)
         if s.logprobs is not None:
             own = logits_V.log_softmax(-1)
             logprob = float(own[token])

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fairground.engine.blocks import BlockPool, blocks_for
+from fairground.engine.blocks import blocks_for
+from fairground.engine.cache import Cache
 from fairground.engine.compute import compute
 from fairground.models.decoder import Decoder
 from fairground.models.packed import BLOCK, Packed
@@ -33,7 +34,7 @@ class Node:
     parent: Node | None
     children: list[Node] = field(default_factory=list)
     asked: list[tuple[int, int, int]] = field(default_factory=list)  # position, its next token, request
-    table: list[int] = field(default_factory=list)
+    tables: list[list[int]] = field(default_factory=list)  # blocks, by group of layers
     waiting: int = 0  # children that still need the keys and values
 
     @property
@@ -77,22 +78,20 @@ def tree(sequences: Sequence[Sequence[int]]) -> tuple[list[Node], list[Node]]:
 Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
 
 
-def score(decoder: Decoder, pool: BlockPool, requests: Pairs) -> list[Score]:
+def score(decoder: Decoder, cache: Cache, requests: Pairs) -> list[Score]:
     """Scores of (context, continuation) token pairs, each of at least one token, in their order."""
     return [
         Score(sum(token.logprob or 0.0 for token in scored), greedy, len(scored))
-        for scored, greedy in _found(decoder, pool, requests, 0)
+        for scored, greedy in _found(decoder, cache, requests, 0)
     ]
 
 
-def score_tokens(decoder: Decoder, pool: BlockPool, requests: Pairs, alternatives: int) -> list[list[TokenScore]]:
+def score_tokens(decoder: Decoder, cache: Cache, requests: Pairs, alternatives: int) -> list[list[TokenScore]]:
     """The same, token by token of each continuation, with as many of the likeliest tokens beside each."""
-    return [scored for scored, _ in _found(decoder, pool, requests, alternatives)]
+    return [scored for scored, _ in _found(decoder, cache, requests, alternatives)]
 
 
-def _found(
-    decoder: Decoder, pool: BlockPool, requests: Pairs, alternatives: int
-) -> list[tuple[list[TokenScore], bool]]:
+def _found(decoder: Decoder, cache: Cache, requests: Pairs, alternatives: int) -> list[tuple[list[TokenScore], bool]]:
     """Each continuation's tokens, and whether every one was the likeliest.
 
     The last token of a continuation is only a target, so it is not run. Other requests may take turns between the
@@ -111,9 +110,9 @@ def _found(
     ready = roots[::-1]
     try:
         while ready:
-            compute(_pass, decoder, pool, ready, held, answers)
+            compute(_pass, decoder, cache, ready, held, answers)
     finally:
-        compute(pool.release, [block for node in held for block in node.table])
+        compute(_release, cache, held)
     return list(zip(answers.scores, answers.greedy, strict=True))
 
 
@@ -131,7 +130,7 @@ class _Answers:
         self.greedy[request] &= greedy
 
 
-def _pass(decoder: Decoder, pool: BlockPool, ready: list[Node], held: list[Node], answers: _Answers) -> None:
+def _pass(decoder: Decoder, cache: Cache, ready: list[Node], held: list[Node], answers: _Answers) -> None:
     """Runs as many ready nodes as one forward pass takes, and makes their children ready."""
     batch = [ready.pop()]
     tokens = len(batch[0].tokens)
@@ -139,41 +138,49 @@ def _pass(decoder: Decoder, pool: BlockPool, ready: list[Node], held: list[Node]
         batch.append(ready.pop())
         tokens += len(batch[-1].tokens)
     held.extend(batch)
-    _run(decoder, pool, batch, answers)
+    _run(decoder, cache, batch, answers)
     for node in batch:
         ready.extend(reversed(node.children))
         node.waiting = len(node.children)
-        _let_go(pool, node, held)
+        _let_go(cache, node, held)
 
 
-def _let_go(pool: BlockPool, node: Node, held: list[Node]) -> None:
+def _let_go(cache: Cache, node: Node, held: list[Node]) -> None:
     """Frees a node that nothing waits for, and then perhaps its parent."""
     walk: Node | None = node
     while walk is not None and walk.waiting == 0:
-        pool.release(walk.table)
-        walk.table = []
+        _release(cache, [walk])
         held.remove(walk)
         walk = walk.parent
         if walk is not None:
             walk.waiting -= 1
 
 
-def _run(decoder: Decoder, pool: BlockPool, batch: Sequence[Node], answers: _Answers) -> None:
+def _release(cache: Cache, nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        for pool, table in zip(cache.pools, node.tables, strict=False):
+            pool.release(table)
+        node.tables = []
+
+
+def _run(decoder: Decoder, cache: Cache, batch: Sequence[Node], answers: _Answers) -> None:
     """One forward pass over the nodes' own tokens; adds what they answer."""
-    sources, targets = [], []
-    for node in batch:
-        prefix = node.parent.table if node.parent else []
-        whole = node.start // BLOCK
-        fresh = pool.take(blocks_for(node.end) - whole)
-        pool.share(prefix[:whole])
-        node.table = [*prefix[:whole], *fresh]
-        if node.start % BLOCK:
-            sources.append(prefix[whole])
-            targets.append(fresh[0])
-    pool.copy(sources, targets)
+    for group, pool in enumerate(cache.pools):
+        sources, targets = [], []
+        for node in batch:
+            prefix = node.parent.tables[group] if node.parent else []
+            whole = node.start // BLOCK
+            fresh = pool.take(blocks_for(node.end) - whole)
+            pool.share(prefix[:whole])
+            node.tables.append([*prefix[:whole], *fresh])
+            if node.start % BLOCK:
+                sources.append(prefix[whole])
+                targets.append(fresh[0])
+        cache.copy(group, sources, targets)
     packed = Packed.of([len(node.tokens) for node in batch], [node.start for node in batch])
     tokens = torch.tensor([token for node in batch for token in node.tokens], device=decoder.device)
-    hidden = decoder(tokens, packed, pool.view([node.table for node in batch]), exact=True)
+    tables = [[node.tables[group] for node in batch] for group in range(len(cache.pools))]
+    hidden = decoder(tokens, packed, cache.view(tables), exact=True)
     asked: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for node, start in zip(batch, packed.starts, strict=False):
         for position, token, request in node.asked:

@@ -1,10 +1,18 @@
-"""How fast this machine is: what it multiplies and what it reads in a second."""
+"""What this machine has: memory, and how much it multiplies and reads in a second."""
 
 from __future__ import annotations
 
 import time
 
+import psutil
 import torch
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Bytes of the machine's memory, or the device's, that nobody uses now."""
+    if device == "cpu":
+        return int(psutil.virtual_memory().available)
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def matrix_rate(dtype: torch.dtype, device: str = "cpu", *, seconds: float = 0.3) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = 64  # tokens; cache blocks and attention tiles both begin at multiples of it, counted from a sequence's start
+BLOCK = 16  # tokens whose keys and values lie together in a cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +50,22 @@ class Packed:
 class Pages:
     """A view of a key-value cache that somebody else owns.
 
-    `keys[layer]` and `values[layer]` are [kv_heads, blocks, BLOCK, head_dim] and finite everywhere. `tables[s]` names
-    the blocks that hold sequence s, in order, with room for its new tokens. The forward pass writes the new tokens'
-    keys and values there and reads what went before.
+    `keys[layer]` and `values[layer]` are [kv_heads, blocks, BLOCK, head_dim] and finite everywhere. Layers of one group
+    keep a sequence in blocks of the same numbers: `tables[group][s]` names those that hold sequence s, in order, with
+    room for its new tokens; what no query of the group sees any more may be any block. `groups[layer]` is a layer's
+    group. The forward pass writes the new tokens' keys and values there and reads what went before.
     """
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
-    tables: Sequence[Sequence[int]]
+    tables: Sequence[Sequence[Sequence[int]]]
+    groups: Sequence[int]
 
-    def slots(self, packed: Packed) -> tuple[Tensor, Tensor]:
-        """Block and offset within it for each new token: two int64 [N]."""
+    def slots(self, packed: Packed, group: int) -> tuple[Tensor, Tensor]:
+        """Block and offset within it for each new token, in one group of layers: two int64 [N]."""
         places = [
             (table[position // BLOCK], position % BLOCK)
-            for table, first, length in zip(self.tables, packed.firsts, packed.lengths, strict=True)
+            for table, first, length in zip(self.tables[group], packed.firsts, packed.lengths, strict=True)
             for position in range(first, first + length)
         ]
         both = torch.tensor(places, dtype=torch.int64, device=self.keys[0].device).view(-1, 2)

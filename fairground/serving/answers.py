@@ -126,12 +126,14 @@ def event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-def usage(completions: Sequence[Completion], prompts: int) -> dict[str, int]:
+def usage(completions: Sequence[Completion], prompts: int) -> dict[str, Any]:
     """Tokens: a prompt counts once, however many choices it has."""
     choices = max(1, len(completions) // max(1, prompts))
     asked = sum(done.prompt_tokens for done in completions) // choices
-    return _usage(asked, sum(len(done.tokens) for done in completions))
+    cached = sum(done.cached_tokens for done in completions) // choices
+    return _usage(asked, sum(len(done.tokens) for done in completions), cached)
 
 
-def _usage(asked: int, written: int) -> dict[str, int]:
-    return {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written}
+def _usage(asked: int, written: int, cached: int = 0) -> dict[str, Any]:
+    whole = {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written}
+    return {**whole, "prompt_tokens_details": {"cached_tokens": cached}}

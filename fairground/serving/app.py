@@ -22,7 +22,7 @@ from fairground.serving.metrics import Metrics
 from fairground.serving.refusals import Refusal, install
 from fairground.serving.running import Event, Limits, Running, Written, whole
 from fairground.serving.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from fairground.types import Generator, TokenScore
+from fairground.types import Breakable, Generator, TokenScore
 
 T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -59,6 +59,9 @@ def create_app(
         """Whether requests are taken in."""
         if running.draining:
             raise Refusal(503, "The server is stopping.")
+        for name, model in models.items():
+            if isinstance(model, Breakable) and model.broken:
+                raise Refusal(503, f"{name}: {model.broken}")
         return {"status": "ok"}
 
     @app.get("/metrics")
@@ -121,14 +124,20 @@ def create_app(
     @app.post("/tokenize")
     async def tokenize(asked: TokenizeRequest) -> dict[str, Any]:
         """The token ids that a text is read as."""
-        model = _named(models, asked.model)
+        model = _named(models, asked.model or next(iter(models)))
         tokens = await run_in_threadpool(token_level(model).encode, asked.prompt, special=asked.add_special_tokens)
         return {"tokens": tokens, "count": len(tokens), "max_model_len": model.info.can.context_length}
 
     @app.post("/detokenize")
     async def detokenize(asked: DetokenizeRequest) -> dict[str, Any]:
         """The text of token ids."""
-        return {"prompt": await run_in_threadpool(token_level(_named(models, asked.model)).spell, asked.tokens)}
+        model = token_level(_named(models, asked.model or next(iter(models))))
+        return {"prompt": await run_in_threadpool(model.spell, asked.tokens)}
+
+    @app.get("/tokenizer_info")
+    async def tokenizer_info(model: str | None = None) -> dict[str, Any]:
+        """The tokenizer's special tokens and chat template, of the first model where none is named."""
+        return dict(token_level(_named(models, model or next(iter(models)))).tokenizer_info())
 
     return app
 

@@ -24,7 +24,8 @@ from fairground.types import Sampling
 
 TYPES = {401: "authentication_error", 429: "rate_limit_error", 502: "upstream_error", 503: "service_unavailable_error"}
 
-SETTINGS = {*(field.name for field in fields(Sampling)), "n", "messages", "prompt", "echo", "top_logprobs"}
+FIELDS = ("n", "messages", "prompt", "echo", "top_logprobs", "response_format", "structured_outputs")
+SETTINGS = {*(field.name for field in fields(Sampling)), *FIELDS}
 SENTENCES = {
     400: "The body cannot be read as JSON; correct it.",
     404: "There is nothing at this address; /openapi.json lists what there is.",

@@ -6,6 +6,7 @@ user is, how it is billed) are taken and not looked at.
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
 
 from fairground.errors import RequestError
-from fairground.types import Message, Request, Sampling
+from fairground.types import Message, Request, Sampling, Structure
 
 Role = Literal["system", "developer", "user", "assistant"]
 T = TypeVar("T")
@@ -75,8 +76,45 @@ class ChatMessage(Strict):
         return Message("system" if self.role == "developer" else self.role, content)
 
 
+class JSONSchema(Strict):
+    name: str
+    # "schema" is a method of every model of pydantic's.
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    description: str | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(Strict):
-    type: Literal["text"]
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JSONSchema | None = None
+
+    def structure(self) -> Structure | None:
+        """Raises RequestError for a json_schema without a schema, and for a schema with another type."""
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise RequestError("response_format has json_schema where its type is json_schema, and only there.")
+        if self.json_schema is not None:
+            return Structure("json", json.dumps(self.json_schema.schema_), "response_format")
+        return Structure("json", '{"type": "object"}', "response_format") if self.type == "json_object" else None
+
+
+class StructuredOutputs(Strict):
+    """vLLM's addition."""
+
+    json_: Annotated[dict[str, Any] | None, Field(alias="json")] = None
+    regex: str | None = None
+    choice: Few[str] | None = None
+
+    def structure(self) -> Structure:
+        """Raises RequestError unless it is exactly one."""
+        kinds: dict[Literal["json", "regex", "choice"], str | None] = {
+            "json": json.dumps(self.json_) if self.json_ is not None else None,
+            "regex": self.regex,
+            "choice": json.dumps(self.choice) if self.choice else None,
+        }
+        structures = [Structure(kind, text, "structured_outputs") for kind, text in kinds.items() if text is not None]
+        if len(structures) != 1:
+            raise RequestError("structured_outputs must have one of json, regex and choice; give exactly one.")
+        return structures[0]
 
 
 class Common(Strict):
@@ -96,6 +134,8 @@ class Common(Strict):
     repetition_penalty: Finite | None = None
     ignore_eos: bool | None = None
     logit_bias: dict[int, Finite] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
     user: Any = None
@@ -118,9 +158,18 @@ class Common(Strict):
             "stop": (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
             "logprobs": logprobs,
             "logit_bias": tuple((self.logit_bias or {}).items()),
+            "structure": self._structure(),
             "seed": secrets.randbits(31) if self.seed is None else self.seed,
         }
         return Sampling(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+    def _structure(self) -> Structure | None:
+        structure = self.response_format.structure() if self.response_format else None
+        if self.structured_outputs is None:
+            return structure
+        if structure is not None:
+            raise RequestError("structured_outputs and response_format cannot both be kept to; give one.")
+        return self.structured_outputs.structure()
 
     @property
     def usage_wanted(self) -> bool:
@@ -132,7 +181,6 @@ class ChatRequest(Common):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    response_format: ResponseFormat | None = None
 
     def requests(self) -> list[Request]:
         """One for every choice. Raises RequestError for no message or a value outside its range."""
@@ -177,13 +225,13 @@ class CompletionRequest(Common):
 
 
 class TokenizeRequest(Strict):
-    model: str
+    model: str | None = None
     prompt: str
     add_special_tokens: bool = True
 
 
 class DetokenizeRequest(Strict):
-    model: str
+    model: str | None = None
     tokens: Few[int]
 
 

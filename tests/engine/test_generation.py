@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fairground.engine.local import LocalGenerator, open_model
-from fairground.errors import FairgroundError, RequestError
+from fairground.errors import EngineError, FairgroundError, RequestError
 from fairground.types import Message, Request, Sampling
 
 PROMPT = "Once upon a time, there was a little girl named Lily who"
@@ -78,9 +78,9 @@ def test_another_seed_writes_another_text(stories: LocalGenerator) -> None:
 
 def test_deterministic_bfloat16_writes_the_same_in_any_company(stories15m: Path) -> None:
     model = open_model(stories15m, deterministic=True)
-    alone = write(model, PROMPT, max_tokens=60)
-    streams = [model.submit(Request(f"{PROMPT} {i}", Sampling(max_tokens=20 + i))) for i in range(20)]
-    mine = model.submit(Request(PROMPT, Sampling(max_tokens=60)))
+    alone = write(model, PROMPT, max_tokens=30)
+    streams = [model.submit(Request(f"{PROMPT} {i}", Sampling(max_tokens=10 + i))) for i in range(12)]
+    mine = model.submit(Request(PROMPT, Sampling(max_tokens=30)))
     assert mine.completion().text == alone
     assert all(s.completion().text for s in streams)
     model.close()
@@ -125,7 +125,7 @@ def test_cancelling_ends_one_request_and_no_other(stories: LocalGenerator) -> No
     assert long.completion().finish_reason == "cancelled"
     assert other.completion().finish_reason == "length"
     assert len(other.completion().tokens) == 50
-    assert stories._pool.used == 0
+    assert stories._cache.used == 0
 
 
 def test_many_threads_submit_and_score_at_once(stories: LocalGenerator) -> None:
@@ -187,15 +187,20 @@ def test_a_model_without_a_template_says_so(stories: LocalGenerator) -> None:
     assert write(stories, (Message("user", "Tell a story."),), max_tokens=5)
 
 
-def test_a_failing_pass_fails_its_requests_and_the_engine_goes_on(
-    stories: LocalGenerator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(stories._loop, "_logits", lambda hidden: (_ for _ in ()).throw(RuntimeError("broken product")))
-        with pytest.raises(RuntimeError, match="broken product"):
-            stories.submit(Request(PROMPT)).completion()
-    assert stories._pool.used == 0
-    assert write(stories, PROMPT, max_tokens=3)
+def test_a_failing_pass_breaks_the_engine_and_nobody_waits(stories15m: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_model(stories15m)
+    first = model.submit(Request(PROMPT, Sampling(max_tokens=200, ignore_eos=True)))
+    next(iter(first))
+    monkeypatch.setattr(model.decoder, "logits", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("broken product")))
+    streams = [first, *(model.submit(Request(PROMPT)) for _ in range(3))]
+    for stream in streams:
+        with pytest.raises(EngineError, match="broken product"):
+            stream.completion()
+    assert model._cache.used == 0
+    with pytest.raises(EngineError, match="load the model again"):
+        model.submit(Request(PROMPT))
+    assert model.broken
+    model.close()
 
 
 def test_a_closed_model_refuses(stories15m: Path) -> None:

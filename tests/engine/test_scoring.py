@@ -103,7 +103,7 @@ def test_scores_are_bit_equal_in_any_company(stories15m: Path, precision) -> Non
                 for s in model.score([requests[i] for i in order[at : at + size]])
             ]
             assert got == [alone[i] for i in order]
-    assert model._pool.used == 0
+    assert model._cache.used == 0
     model.close()
 
 
@@ -149,5 +149,5 @@ def test_a_pass_that_raises_leaves_no_blocks_behind(stories: LocalGenerator, mon
         )
         with pytest.raises(RuntimeError, match="broken product"):
             stories.score(requests)
-    assert stories._pool.used == 0
+    assert stories._cache.used == 0
     assert torch.isfinite(torch.tensor(stories.score(requests)[0].logprob))

@@ -13,7 +13,7 @@ from torch import nn
 from fairground.kernels.packed_linear import PackedLinear
 from fairground.models.decoder import Decoder, in_fixed_rows
 from fairground.models.load import load_folder
-from fairground.models.packed import Packed
+from fairground.models.packed import Packed, Pages
 
 LENGTH = 130
 
@@ -81,7 +81,7 @@ def test_any_chunks_over_a_cache(decoder: Decoder, dtype: torch.dtype, chunks: t
     """Prefill in pieces, decoding token by token, and one pass without a cache all give the same bits."""
     mine = text(0, LENGTH)
     whole = decoder(mine, Packed.of([LENGTH]), exact=True)
-    cache, parts, at = pages(decoder, 1, 3, dtype), [], 0
+    cache, parts, at = pages(decoder, 1, 9, dtype), [], 0
     for chunk in chunks:
         parts.append(decoder(mine[at : at + chunk], Packed.of([chunk], [at]), cache, exact=True))
         at += chunk
@@ -92,15 +92,20 @@ def test_any_chunks_over_a_cache(decoder: Decoder, dtype: torch.dtype, chunks: t
 def test_a_prefix_shared_by_many_branches(decoder: Decoder, dtype: torch.dtype) -> None:
     """Branches that read one prefix's blocks give the bits of the whole text computed alone."""
     prefix, branches = text(0, 70), [text(10 + i, n) for i, n in enumerate((1, 2, 3, 17, 32))]
-    cache = pages(decoder, 1, 16, dtype)
-    decoder(prefix, Packed.of([70]), type(cache)(cache.keys, cache.values, [[0, 1]]), exact=True)
+    cache = pages(decoder, 1, 5 + 4 * len(branches), dtype)
+
+    def over(tables: list[list[int]]) -> Pages:
+        return Pages(cache.keys, cache.values, [tables], cache.groups)
+
+    decoder(prefix, Packed.of([70]), over([[0, 1, 2, 3, 4]]), exact=True)
     tables = []
     for i in range(len(branches)):
+        own = [5 + 4 * i + j for j in range(4)]
         for pool in (*cache.keys, *cache.values):
-            pool[:, 2 + i] = pool[:, 1]  # the half-filled block is copied, the full one is shared
-        tables.append([0, 2 + i])
+            pool[:, own[0]] = pool[:, 4]  # the half-filled block is copied, the full ones are shared
+        tables.append([0, 1, 2, 3, *own])
     packed = Packed.of([len(b) for b in branches], [70] * len(branches))
-    got = decoder(torch.cat(branches), packed, type(cache)(cache.keys, cache.values, tables), exact=True)
+    got = decoder(torch.cat(branches), packed, over(tables), exact=True)
     for branch, start, stop in zip(branches, packed.starts, packed.starts[1:], strict=False):
         alone = decoder(torch.cat((prefix, branch)), Packed.of([70 + len(branch)]), exact=True)
         assert torch.equal(got[start:stop], alone[70:])

@@ -26,7 +26,8 @@ def pages(decoder: Decoder, sequences: int, blocks: int, dtype: torch.dtype = to
     c = decoder.config
     shape = (c.kv_heads, sequences * blocks, BLOCK, c.head_dim)
     pools = [[torch.zeros(shape, dtype=dtype) for _ in range(c.layers)] for _ in range(2)]
-    return Pages(*pools, [[s + sequences * b for b in range(blocks)] for s in range(sequences)])
+    tables = [[s + sequences * b for b in range(blocks)] for s in range(sequences)]
+    return Pages(*pools, [tables], [0] * c.layers)
 
 
 @pytest.fixture(params=CONFIGURATIONS, scope="module")
@@ -58,7 +59,7 @@ def test_cached_decoding_token_by_token(pair: tuple, tokens: torch.Tensor, exact
     theirs, ours = pair
     prompt = 61  # the first decoded tokens cross a block's border
     expected = theirs(tokens[:1]).logits[0]
-    cache = pages(ours, 1, 3)
+    cache = pages(ours, 1, 12)
     steps = [ours(tokens[0, :prompt], Packed.of([prompt]), cache, exact=exact)]
     for at in range(prompt, LENGTH):
         steps.append(ours(tokens[0, at : at + 1], Packed.of([1], [at]), cache, exact=exact))
@@ -82,7 +83,7 @@ def test_ragged_batch(pair: tuple, tokens: torch.Tensor, side: str, exact: bool)
     logits = theirs(batch, attention_mask=mask, position_ids=positions).logits
     expected = torch.cat([logits[row, place] for row, place in enumerate(places)])
     flat = torch.cat([tokens[row, :length] for row, length in enumerate(lengths)])
-    cache = pages(ours, 3, 4)
+    cache = pages(ours, 3, 16)
     hidden = ours(flat, Packed.of(lengths), cache, exact=exact)
     torch.testing.assert_close(ours.logits(hidden, exact=exact), expected, atol=TOLERANCE, rtol=0)
     following = ours(tokens[:, 0], Packed.of([1, 1, 1], lengths), cache, exact=exact)
@@ -97,7 +98,7 @@ def test_chunked_prefill_over_the_cache(pair: tuple, tokens: torch.Tensor) -> No
     theirs, ours = pair
     expected = theirs(tokens[:1]).logits[0]
     for exact in (True, False):
-        cache, parts, at = pages(ours, 1, 3), [], 0
+        cache, parts, at = pages(ours, 1, 12), [], 0
         for chunk in (5, 64, 1, 70, 10):
             parts.append(ours(tokens[0, at : at + chunk], Packed.of([chunk], [at]), cache, exact=exact))
             at += chunk

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tiny_models as tiny
 from command import Command, in_this_process
-from scripted import LIMITS, Scripted, Served, until
+from scripted import LIMITS, Scripted, Served, serving
 
 from fairground.engine.local import LocalGenerator, open_model
 from fairground.serving.app import create_app
-from fairground.serving.server import Server, listen
 
 
 @pytest.fixture
@@ -37,14 +35,7 @@ def local(folder: Path) -> Iterator[LocalGenerator]:
 def served(local: LocalGenerator, folder: Path) -> Iterator[Served]:
     scripted = Scripted()
     app = create_app({"tiny": local, "scripted": scripted}, limits=LIMITS)
-    with listen("127.0.0.1", 0) as bound:
-        server = Server(app, shutdown_timeout=5)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-        thread.start()
-        until(lambda: server.started, 30)
-        yield Served(f"http://127.0.0.1:{bound.getsockname()[1]}", app, local, folder, scripted)
-        server.should_exit = True
+    with serving(app) as url:
+        yield Served(url, app, local, folder, scripted)
         for stream in scripted.streams:
             stream.cancel()
-        thread.join(timeout=10)
-    assert not thread.is_alive()

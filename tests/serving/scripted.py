@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from openai import OpenAI
 
 from fairground.engine.local import LocalGenerator
 from fairground.serving.running import Limits
+from fairground.serving.server import Server, listen
 from fairground.types import (
     Capabilities,
     Completion,
@@ -95,3 +97,17 @@ def until(true: object, seconds: float = 5.0) -> None:
     while not true():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not come true in time"
         time.sleep(0.005)
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The app behind a free port of the loopback, which is its address."""
+    with listen("127.0.0.1", 0) as bound:
+        server = Server(app, shutdown_timeout=5)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+        thread.start()
+        until(lambda: server.started, 30)
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(timeout=10)
+    assert not thread.is_alive()

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
 import pytest
 from openai import OpenAI
+from pydantic import BaseModel, ConfigDict
 from scripted import Served
 
 from fairground.remote.openai import open_remote
@@ -126,3 +133,67 @@ def test_a_busy_server_is_tried_again(served: Served) -> None:
     answer = client.chat.completions.create(model="tiny", messages=ASKED, **GREEDY)  # type: ignore[call-overload]
     assert len(seen) == 1
     assert answer.choices[0].message.content == expected(served, "Be brief.", "Say ab.", max_tokens=6)
+
+
+def test_structured_output(served: Served) -> None:
+    """By the client's own parsing into a pydantic model, and by vLLM's additional field."""
+
+    class Answer(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        sure: bool
+        city: Literal["Rome", "Oslo"]
+
+    client = served.client()
+    asked = client.chat.completions.parse(
+        model="tiny", messages=ASKED[1:], response_format=Answer, max_tokens=60, seed=1
+    )
+    parsed = asked.choices[0].message.parsed
+    assert isinstance(parsed, Answer)
+    assert asked.choices[0].finish_reason == "stop"
+    thing = client.chat.completions.create(
+        model="tiny", messages=ASKED[1:], response_format={"type": "json_object"}, max_tokens=30, logit_bias={}
+    )
+    assert thing.choices[0].message.content.startswith("{")
+    chosen = client.completions.create(
+        model="tiny", prompt="a", extra_body={"structured_outputs": {"choice": ["left", "right"]}}, max_tokens=20
+    )
+    assert chosen.choices[0].text in ("left", "right")
+
+
+def test_what_was_read_again_is_told(served: Served) -> None:
+    client = served.client()
+    prompt = "a prompt that is long enough for blocks"
+    ask = lambda: client.completions.create(model="tiny", prompt=prompt, max_tokens=2).usage  # noqa: E731
+    first, second = ask(), ask()
+    assert second.prompt_tokens == first.prompt_tokens
+    assert second.prompt_tokens_details.cached_tokens == (first.prompt_tokens - 1) // 16 * 16 > 0
+
+
+def test_llm(served: Served, tmp_path: Path) -> None:
+    """simonw's command line, told of the server in its own file."""
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        f"- model_id: ours\n  model_name: tiny\n  api_base: {served.url}/v1\n  can_stream: true\n"
+    )
+    environment = {**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
+    told = [
+        sys.executable,
+        "-m",
+        "llm",
+        "-m",
+        "ours",
+        "-o",
+        "max_tokens",
+        "5",
+        "-o",
+        "temperature",
+        "0",
+        "--key",
+        "none",
+    ]
+    for more in ([], ["--no-stream"]):
+        done = subprocess.run([*told, *more, "a"], env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        ours = served.client().chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": "a"}], max_tokens=5, temperature=0
+        )
+        assert done.stdout.strip() == ours.choices[0].message.content.strip()

@@ -11,12 +11,13 @@ import lm_eval.models.openai_completions as harness
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.models.api_models import JsonChatStr
 from openai import BadRequestError
 from scripted import Served
 
 from fairground.engine.local import open_model
 from fairground.hub.catalogue import COMMONS
-from fairground.types import Request, Sampling, ScoreRequest
+from fairground.types import Message, Request, Sampling, ScoreRequest
 
 TEXT = "ab xyz ab"
 
@@ -137,6 +138,27 @@ def test_lm_eval_scores_through_http_what_the_model_scores(served: Served, monke
     for (logprob, greedy), score in zip(theirs, ours, strict=True):
         assert logprob == pytest.approx(score.logprob, abs=1e-3)
         assert greedy == score.greedy
+
+
+def test_lm_eval_with_our_tokenizer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its remote tokenizer, which asks for /tokenizer_info, /tokenize and /detokenize without naming a model."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    client = harness.LocalCompletionsAPI(
+        base_url=f"{served.url}/v1/completions", model="tiny", tokenizer_backend="remote", max_length=64
+    )
+    pair = ("xyz ab", " 3")
+    got = client.loglikelihood([Instance("loglikelihood", {}, pair, 0)], disable_tqdm=True)
+    assert got[0][0] == pytest.approx(served.local.score([ScoreRequest(*pair)])[0].logprob, abs=1e-3)
+
+
+def test_lm_eval_chats(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    client = harness.LocalChatCompletion(base_url=f"{served.url}/v1/chat/completions", model="tiny", max_length=64)
+    asked = JsonChatStr(json.dumps([{"role": "user", "content": "ab"}]))
+    settings = {"until": ["zz"], "max_gen_toks": 6, "temperature": 0}
+    got = client.generate_until([Instance("generate_until", {}, (asked, settings), 0)], disable_tqdm=True)
+    request = Request((Message("user", "ab"),), Sampling(max_tokens=6, stop=("zz",)))
+    assert got == [served.local.submit(request).completion().text]
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,11 @@ def text(**fields: Any) -> bytes:
     return json.dumps({"model": "tiny", "prompt": "ab", **fields}).encode()
 
 
+def schema(of: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "a", "schema": of}}
+
+
+EXPLODING = {"type": "string", "pattern": "^(" + "|".join(f"(a?){{{n}}}b*c{n}" for n in range(50, 400)) + "){1,5000}$"}
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://192.0.2.1/a.png"}}]}]
 BAD = {
     "n beyond all bounds": (CHAT, chat(n=10**9), 400, "n", "n is 1000000000"),
@@ -74,7 +79,10 @@ BAD = {
     "an empty stop": (CHAT, chat(stop=""), 400, "stop", "stop"),
     "an image": (CHAT, chat(messages=IMAGE), 400, "messages", "'image_url'"),
     "tools": (CHAT, chat(tools=[]), 400, "tools", "tools is not supported"),
-    "a schema": (CHAT, chat(response_format={"type": "json_object"}), 400, "response_format", "response_format"),
+    "no schema": (CHAT, chat(response_format={"type": "json_schema"}), 400, "response_format", "where its type is"),
+    "a wrong schema": (CHAT, chat(response_format=schema({"type": 5})), 400, "response_format", "cannot be kept to"),
+    "a wrong expression": (CHAT, chat(structured_outputs={"regex": "("}), 400, "structured_outputs", "kept to"),
+    "no expression": (CHAT, chat(structured_outputs={}), 400, "structured_outputs", "exactly one"),
     "a template smuggled in": (CHAT, chat(chat_template_kwargs={"a": 1}), 400, "chat_template_kwargs", "not supported"),
     "an unknown role": (CHAT, chat(messages=[{"role": "tool", "content": "a"}]), 400, "messages", "role"),
     "no message": (CHAT, chat(messages=[]), 400, "messages", "messages is empty"),
@@ -125,6 +133,20 @@ def test_a_body_that_does_not_say_what_it_is(served: Served, good: None) -> None
     status, answer, _ = post(served, CHAT, chat(), **{"content-type": "text/plain"})
     assert status == 400
     assert "content-type: application/json" in answer["error"]["message"]
+
+
+def test_an_exploding_schema(served: Served, good: None) -> None:
+    """Written to as far as the tokens go, or refused; and at once."""
+    status, answer, _ = post(served, CHAT, chat(response_format=schema(EXPLODING), max_tokens=5))
+    assert status in (200, 400), answer
+
+
+def test_many_schemas(served: Served, good: None) -> None:
+    """What is kept of them is bounded (tests/engine/test_constraint.py)."""
+    for number in range(300):
+        of = schema({"type": "object", "properties": {f"field{number}": {"type": "integer"}}})
+        status, answer, _ = post(served, CHAT, chat(response_format=of, max_tokens=1))
+        assert status == 200, answer
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "[::1]:8000"])

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models as tiny
 from command import COMMAND, Command
-from openai import APIError, InternalServerError
-from scripted import Served, until
+from openai import APIError, InternalServerError, OpenAI
+from scripted import Served, serving, until
+
+from fairground.engine.local import open_model
+from fairground.serving.app import create_app
 
 
 def test_streams_are_told(served: Served) -> None:
@@ -35,6 +40,26 @@ def test_streams_are_told(served: Served) -> None:
     with pytest.raises(APIError, match="stopped before this answer was whole"):
         list(chunks)
     until(lambda: running.count == 0)
+
+
+def test_an_engine_that_breaks_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 within a second, for those who wait and those who come; alive, but not ready."""
+    model = open_model(tiny.write_folder(tmp_path / "tiny"), precision="float32", threads=1)
+    with serving(create_app({"tiny": model})) as url:
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        assert urllib.request.urlopen(f"{url}/ready", timeout=30).status == 200
+        broken = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no more memory"))  # noqa: E731
+        monkeypatch.setattr(model.decoder, "logits", broken)
+        for _ in range(2):
+            begun = time.monotonic()
+            with pytest.raises(InternalServerError, match="The engine stopped at an error") as caught:
+                client.completions.create(model="tiny", prompt="a")
+            assert caught.value.status_code == 503
+            assert time.monotonic() - begun < 1
+        assert urllib.request.urlopen(f"{url}/health", timeout=30).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"{url}/ready", timeout=30)
+    model.close()
 
 
 @pytest.fixture
