@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +44,7 @@ def rank(
 
     Writes leaderboard.json, report.html and samples.jsonl.
     """
+    from fairground.evaluation.environment import cores
     from fairground.evaluation.files import leaderboard_text, write_run
     from fairground.evaluation.report import html_report
     from fairground.evaluation.runner import Entrant
@@ -78,7 +78,7 @@ def rank(
             progress=lambda p: shown.update(
                 task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
             ),
-            environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or os.cpu_count()},
+            environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores()},
         )
     findings = sentences(run.leaderboard)
     write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})

@@ -12,6 +12,8 @@ import typer
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, err, out
 from fairground.errors import RequestError
 
+PER_MINUTE = 600  # requests of one key, where nothing else was said
+
 
 @app.command(epilog="Example: fairground serve smollm2 commons-llama-4m --port 8000")
 def serve(
@@ -23,6 +25,10 @@ def serve(
     max_running: Annotated[
         int, typer.Option(help="Answers written or waiting at a time; more are refused with 429.", min=1)
     ] = 512,
+    max_per_minute: Annotated[
+        int | None,
+        typer.Option(help="Requests of one key a minute (default: 600 where keys are asked for, else any).", min=1),
+    ] = None,
     require_key: Annotated[
         bool | None,
         typer.Option(help="Ask for a key of `fairground keys` (default: where other machines can reach it)."),
@@ -73,7 +79,8 @@ def serve(
             ask = f"  curl {address}/v1/chat/completions -H 'content-type: application/json' -d '{question}'"
             out.print(f"Try:\n{ask}", highlight=False, markup=False, soft_wrap=True)
 
-        web = create_app(opened, limits=Limits(running=max_running), gate=gate)
+        per_minute = max_per_minute or (PER_MINUTE if gate else None)
+        web = create_app(opened, limits=Limits(running=max_running, per_minute=per_minute), gate=gate)
         run(web, host, port, shutdown_timeout=shutdown_timeout, ready=ready)
     finally:
         for model in opened.values():

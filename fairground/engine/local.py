@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from fairground.engine.scoring import score, score_tokens
 from fairground.errors import RequestError, UnknownModel
 from fairground.kernels.packed_linear import pack, packs_here
 from fairground.models.assemble import Precision, memory_bytes
-from fairground.models.decoder import Decoder
+from fairground.models.decoder import Block, Decoder
 from fairground.models.load import Loaded, memory_sentence, open_source
-from fairground.models.machine import free_memory
+from fairground.models.machine import cores, free_memory
 from fairground.models.tokenizer import Tokenizer
 from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest, TokenScore
 
@@ -113,6 +112,14 @@ class LocalGenerator(Tokenized):
         self._loop.close()
 
 
+def _for_inference(decoder: Decoder) -> None:
+    """Block by block, so that few weights are there twice at a time."""
+    for block in decoder.blocks:
+        assert isinstance(block, Block)
+        block.join()
+        pack(block)
+
+
 def _affordable(decoder: Decoder) -> int:
     """Tokens whose keys and values a quarter of the free memory holds; at least a whole context."""
     each = bytes_per_token(decoder.config, decoder.dtype)
@@ -140,12 +147,12 @@ def open_model(
         raise UnknownModel(f"There is no device {device!r} on this machine; leave --device out to run on the CPU.")
     if holds_ngram(path):
         return open_ngram(path, name=name or path.stem, precision=precision, licence=licence)
-    compute(torch.set_num_threads, threads or os.cpu_count() or 1)
+    compute(torch.set_num_threads, threads or cores())
     source = open_source(path, allow_pickle=allow_pickle)
     tokenizer = source.tokenizer()
     if notice:
         notice(f"{name or path.stem} {memory_sentence(source.config, precision)}.")
     loaded = compute(source.load, precision, device)
     if device == "cpu" and precision == "bfloat16" and packs_here():
-        compute(pack, loaded.decoder.blocks)
+        compute(_for_inference, loaded.decoder)
     return LocalGenerator(name or path.stem, loaded, tokenizer, licence=licence, deterministic=deterministic)

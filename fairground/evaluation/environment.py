@@ -19,7 +19,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cores": _cores(),
+        "cores": cores(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "numpy": _version("numpy"),
         "scipy": _version("scipy"),
@@ -34,7 +34,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cores() -> int | None:
+def cores() -> int | None:
+    """CPU cores that this process may use."""
     # Not every platform knows affinity; where it does, it is what a container really grants.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

@@ -176,16 +176,20 @@ class Attention(nn.Module):
     def __init__(self, c: DecoderConfig, layer: int) -> None:
         super().__init__()
         self.c, self.layer = c, layer
-        self.q = nn.Linear(c.width, c.heads * c.head_dim, bias=c.qkv_bias)
-        self.k = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.qkv_bias)
-        self.v = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.qkv_bias)
+        self.q: nn.Module = nn.Linear(c.width, c.heads * c.head_dim, bias=c.qkv_bias)
+        self.k: nn.Module = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.qkv_bias)
+        self.v: nn.Module = nn.Linear(c.width, c.kv_heads * c.head_dim, bias=c.qkv_bias)
         self.out = nn.Linear(c.heads * c.head_dim, c.width, bias=c.attention_out_bias)
+        self.qkv: nn.Module | None = None  # the three in one product, once they are joined
 
     def forward(self, x_ND: Tensor, how: Pass) -> Tensor:
         c = self.c
-        q = how.apply(self.q, x_ND).view(-1, c.heads, c.head_dim)
-        k = how.apply(self.k, x_ND).view(-1, c.kv_heads, c.head_dim)
-        v = how.apply(self.v, x_ND).view(-1, c.kv_heads, c.head_dim)
+        if self.qkv is None:
+            q, k, v = how.apply(self.q, x_ND), how.apply(self.k, x_ND), how.apply(self.v, x_ND)
+        else:
+            widths = [c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim]
+            q, k, v = torch.split(how.apply(self.qkv, x_ND), widths, 1)
+        q, k, v = (x.view(-1, n, c.head_dim) for x, n in ((q, c.heads), (k, c.kv_heads), (v, c.kv_heads)))
         if c.rotary and how.turns:
             q, k = rotate(q, *how.turns, c.rotary), rotate(k, *how.turns, c.rotary)
         mixed = how.attend(self.layer, q, k, v, c.attention_scale, c.windows[self.layer])
@@ -195,11 +199,15 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, c: DecoderConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias) if c.gated_mlp else None
-        self.up = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias)
+        self.gate: nn.Module | None = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias) if c.gated_mlp else None
+        self.up: nn.Module = nn.Linear(c.width, c.mlp_width, bias=c.mlp_bias)
         self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
+        self.gate_up: nn.Module | None = None  # the two in one product, once they are joined
 
     def forward(self, x: Tensor, how: Pass) -> Tensor:
+        if self.gate_up is not None:
+            gate, up = torch.chunk(how.apply(self.gate_up, x), 2, 1)
+            return how.apply(self.down, how.activate(gate) * up)
         up = how.apply(self.up, x)
         inner = how.activate(how.apply(self.gate, x)) * up if self.gate else how.activate(up)
         return how.apply(self.down, inner)
@@ -211,6 +219,13 @@ class Block(nn.Module):
         self.attention_norm, self.attention = norm(c), Attention(c, layer)
         self.mlp_norm, self.mlp = None if c.parallel else norm(c), MLP(c)
 
+    def join(self) -> None:
+        """Does the products of the same numbers as one, for good: fewer calls, for inference alone."""
+        a, m = self.attention, self.mlp
+        a.qkv, a.q, a.k, a.v = _joined(a.q, a.k, a.v), nn.Identity(), nn.Identity(), nn.Identity()
+        if m.gate is not None:
+            m.gate_up, m.gate, m.up = _joined(m.gate, m.up), nn.Identity(), nn.Identity()
+
     def forward(self, x: Tensor, how: Pass) -> Tensor:
         h = self.attention_norm(x)
         mixed = self.attention(h, how)
@@ -220,6 +235,17 @@ class Block(nn.Module):
         x = x + mixed
         out = x + self.mlp(self.mlp_norm(x), how)
         return out
+
+
+def _joined(*linears: nn.Module) -> nn.Linear:
+    """One layer whose outputs are theirs, one after another."""
+    parts = [one for one in linears if isinstance(one, nn.Linear)]
+    with torch.device("meta"):
+        whole = nn.Linear(parts[0].in_features, sum(one.out_features for one in parts), bias=False)
+    whole.weight = nn.Parameter(torch.cat([one.weight.detach() for one in parts]), requires_grad=False)
+    if parts[0].bias is not None:
+        whole.bias = nn.Parameter(torch.cat([one.bias.detach() for one in parts]), requires_grad=False)
+    return whole
 
 
 class Decoder(nn.Module):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import psutil
 import torch
+
+
+def cores() -> int:
+    """CPU cores that this process may use, which in a container or under taskset are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory(device: str = "cpu") -> int:

@@ -45,7 +45,7 @@ def create_app(
     running = Running(limits, Metrics())
     app = FastAPI(title="Fairground", version=__version__, docs_url=None, redoc_url=None)
     app.state.running = running
-    app.add_middleware(Guard, hosts=hosts, body_bytes=limits.body_bytes, gate=gate)
+    app.add_middleware(Guard, hosts=hosts, body_bytes=limits.body_bytes, gate=gate, per_minute=limits.per_minute)
     install(app)
     started = int(time.time())
 

@@ -25,7 +25,7 @@ class Limits:
 
     `body_bytes` of a request; `choices` of a request, prompts times n; `stops` strings; `max_tokens` of a model whose
     context has no end; `scored_tokens` of all prompts of a request that are scored; `running` choices at a time, of all
-    clients: those that are computed and those that wait.
+    clients: those that are computed and those that wait. `per_minute` requests of a key, or of an address without keys.
     """
 
     body_bytes: int = 4_000_000
@@ -34,6 +34,7 @@ class Limits:
     max_tokens: int = 32_768
     scored_tokens: int = 262_144
     running: int = 512
+    per_minute: int | None = None
 
 
 class Running:

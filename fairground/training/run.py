@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from fairground.errors import ConfigError, TrainingError
 from fairground.models.assemble import save, write_json, write_text
 from fairground.models.decoder import Decoder
 from fairground.models.load import load_with_tokenizer
+from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
 from fairground.training.card import model_card
 from fairground.training.loop import Run, Step, train
@@ -84,7 +84,7 @@ def train_model(
     watch = watch or Watch()
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file, so no model can go into it; give --out another folder.")
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or cores())
     decoder, words = _model(recipe, data, tokenizer, teacher, watch)
     vocabulary = decoder.config.vocab_size
     if words.vocab_size > vocabulary:

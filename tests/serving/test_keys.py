@@ -15,6 +15,7 @@ from scripted import Scripted
 from fairground.errors import RequestError
 from fairground.serving.app import create_app
 from fairground.serving.keys import Gate, add_key, read_keys, remove_key
+from fairground.serving.running import Limits
 
 
 def test_only_the_hash_is_kept(tmp_path: Path) -> None:
@@ -68,6 +69,22 @@ def test_a_server_with_keys(tmp_path: Path) -> None:
     good = {"authorization": f"Bearer {key}"}
     assert client.get("/v1/models", headers=good).json()["data"][0]["id"] == "scripted"
     assert client.get("/v1/nothing", headers=good).status_code == 404
+
+
+def test_a_key_that_asks_too_often(tmp_path: Path) -> None:
+    """429 and when to come again, for that key alone; watchdogs are not counted."""
+    path = tmp_path / "keys.json"
+    keys = {name: {"authorization": f"Bearer {add_key(path, name)}"} for name in ("alice", "bob")}
+    client = TestClient(
+        create_app({"scripted": Scripted()}, gate=Gate(read_keys(path)), limits=Limits(per_minute=3)),
+        base_url="http://a.school.example",
+    )
+    assert [client.get("/v1/models", headers=keys["alice"]).status_code for _ in range(4)] == [200, 200, 200, 429]
+    refused = client.get("/v1/models", headers=keys["alice"])
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert client.get("/v1/models", headers=keys["bob"]).status_code == 200
+    assert {client.get("/ready").status_code for _ in range(5)} == {200}
 
 
 def test_the_commands(command: Command) -> None:
