@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -331,14 +332,28 @@ class Decoder(nn.Module):
             near = F.linear(hidden_MD, weight, bias).float()
             return near if weight.dtype == torch.float32 else _sharpened(near, hidden_MD, weight, bias)
         rows = hidden_MD.shape[0]
-        wide = F.pad(hidden_MD.float(), (0, 0, 0, max(0, EXACT_ROWS - rows)))
         if weight.dtype == torch.float32:
-            return F.linear(wide, weight, bias)[:rows]
+            return F.linear(F.pad(hidden_MD, (0, 0, 0, max(0, EXACT_ROWS - rows))), weight, bias)[:rows]
+        wide = F.pad(hidden_MD.float(), (0, 0, 0, -rows % FIXED_ROWS))
         out = torch.empty(wide.shape[0], weight.shape[0], device=wide.device)
-        for start in range(0, weight.shape[0], HEAD_CHUNK):
-            part = slice(start, start + HEAD_CHUNK)
-            out[:, part] = F.linear(wide, weight[part].float(), None if bias is None else bias[part].float())
+        with _bfloat16_products():
+            for start in range(0, weight.shape[0], HEAD_CHUNK):
+                part = slice(start, start + HEAD_CHUNK)
+                widened, own = weight[part].float(), None if bias is None else bias[part].float()
+                for row in range(0, wide.shape[0], FIXED_ROWS):
+                    out[row : row + FIXED_ROWS, part] = F.linear(wide[row : row + FIXED_ROWS], widened, own)
         return out[:rows]
+
+
+@contextmanager
+def _bfloat16_products() -> Iterator[None]:
+    """Lets products of float32 take bfloat16 instructions; of numbers that are bfloat16's already, nothing is lost."""
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def _sharpened(near_MV: Tensor, hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
