@@ -24,8 +24,8 @@ shares 13 words with the suites it is measured on. The held-out text is of whole
 not learned from."""
 LIMITS = """A toy by today's measure, made to compare architectures and to have a real text out of every family. It
 writes sentences of stories; it knows nothing, and what its answers say is mostly wrong. English only, in the manner of
-old novels and children's stories, with their views of people. Not for advice of any kind. Trained on one CPU core: 6.4
-million tokens, where 80 million are planned; the same recipe run on a GPU will replace it."""
+old novels and children's stories, with their views of people. Not for advice of any kind. Trained on one CPU core, on
+far fewer than the 80 million tokens that are planned; the same recipe run on a GPU will replace it."""
 SHOWN = {
     "bits_per_byte": "bits per byte of held-out text (fewer is better)",
     "slor": "acceptability of its sentences, SLOR under SmolLM2 (held-out text: {slor})",

@@ -17,7 +17,7 @@ from fairground.training.prose import paragraphs, passages
 
 FIVE = [f"commons-{family}-4m" for family in ("gpt2", "gpt-neo", "gpt-j", "llama", "mistral")]
 NOVEL = "Doyle_Lost_1912.txt"  # held out: tools/build_text.py keeps it from what the models learn
-MARGIN = 0.02  # bits per byte; GPT-2 leads by 0.036 on this novel, by 0.09 on all kinds of held-out text together
+MARGIN = 0.08  # bits per byte; GPT-2 leads by 0.118 on this novel, by 0.196 on all kinds of held-out text together
 
 
 @pytest.mark.parametrize("name", FIVE)
