@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -74,6 +75,68 @@ def training(raw: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
+OWN = {
+    "engine_first_ms": ("first token of a prompt of 50, from the engine, ms", "{:.0f}"),
+    "http_first_ms": ("the same through HTTP, ms", "{:.0f}"),
+    "prefix_new_ms": ("first token of a prompt of 1,000, ms", "{:.0f}"),
+    "prefix_again_ms": ("the same where its first 1,000 are cached, ms", "{:.0f}"),
+    "prefix_ratio": ("… as a share", "{:.1%}"),
+    "cache_waste": ("slots in held blocks without a token, beside 31 chats", "{:.1%}"),
+    "memory_after_a_tenth_mb": ("resident memory after a tenth of the requests, MB", "{:.0f}"),
+    "memory_after_all_mb": ("… after all of them, MB", "{:.0f}"),
+    "requests": ("requests", "{:.0f}"),
+}
+
+
+def serving(raw: dict[str, Any]) -> str:
+    """Output tokens per second of all chats together, by turn, and what one server adds and keeps."""
+    about, turns = raw["about"], raw["rounds"]
+    lines = [
+        f"{about['model']}; 32 chats at a time; {circumstances(about, about['machine'])}",
+        "",
+        "| | output tokens/s | ours is faster by | first token, s (median of chats) |",
+        "|---|---|---|---|",
+    ]
+    ours = [turn["output_tokens_per_s"] for turn in turns["fairground"]]
+    for side, results in turns.items():
+        speeds = [turn["output_tokens_per_s"] for turn in results]
+        times = "" if side == "fairground" else of([a / b for a, b in zip(ours, speeds, strict=True)], "{:.2f}")
+        firsts = of([turn["first_token_s"] for turn in results], "{:.1f}")
+        lines.append(f"| {side.replace('fairground', 'Fairground')} | {of(speeds, '{:.0f}')} | {times} | {firsts} |")
+    lines += ["", "| | ours |", "|---|---|"]
+    lines += [
+        f"| {label} | {form.format(raw['own'][name])} |" for name, (label, form) in OWN.items() if name in raw["own"]
+    ]
+    return "\n".join(lines)
+
+
+def scoring(raw: dict[str, Any]) -> str:
+    """Items per second, by turn, with the accuracy that each side found."""
+    about = raw["about"]
+    lines = [
+        f"{about['model']}; {circumstances(about, about['machine'])}",
+        "",
+        "| | items | Fairground, items/s | the harness, items/s (batch) | times faster | accuracy, ours and its |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task, found in raw["tasks"].items():
+        ours, theirs = found["rounds"]["fairground"], found["rounds"]["harness"]
+        a, b = ([turn["items_per_s"] for turn in side] for side in (ours, theirs))
+        times = of([x / y for x, y in zip(a, b, strict=True)], "{:.2f}")
+        right = f"{ours[0]['accuracy']:.1%}, {theirs[0]['accuracy']:.1%}"
+        lines.append(
+            f"| {task} | {ours[0]['items']} | {of(a, '{:.2f}')} | {of(b, '{:.2f}')} ({found['batch']}) | {times} | {right} |"
+        )
+    return "\n".join(lines)
+
+
+def of(values: list[float], form: str) -> str:
+    """The median with the lowest and highest; a single value alone."""
+    if len(values) == 1:
+        return form.format(values[0])
+    return spread({"median": median(values), "low": min(values), "high": max(values)}, form)
+
+
 def spread(values: dict[str, float], form: str) -> str:
     return SPREAD.format(**{name: form.format(value) for name, value in values.items()})
 
@@ -81,10 +144,17 @@ def spread(values: dict[str, float], form: str) -> str:
 def circumstances(about: dict[str, Any], machine: str) -> str:
     """Where and how it was measured."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    return f"{about['threads']} threads, {machine}; {versions}; `{about['command']}`."
+    threads = f"{about['threads']} thread{'s' if about['threads'] != 1 else ''}"
+    return f"{threads}, {machine}; {versions}; `{about['command']}`."
 
 
-TABLES = {"against_transformers": against_transformers, "training": training, "training_cuda": training}
+TABLES = {
+    "against_transformers": against_transformers,
+    "scoring": scoring,
+    "serving": serving,
+    "training": training,
+    "training_cuda": training,
+}
 
 
 def page(text: str) -> str:
