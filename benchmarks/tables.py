@@ -124,9 +124,8 @@ def scoring(raw: dict[str, Any]) -> str:
         a, b = ([turn["items_per_s"] for turn in side] for side in (ours, theirs))
         times = of([x / y for x, y in zip(a, b, strict=True)], "{:.2f}")
         right = f"{ours[0]['accuracy']:.1%}, {theirs[0]['accuracy']:.1%}"
-        lines.append(
-            f"| {task} | {ours[0]['items']} | {of(a, '{:.2f}')} | {of(b, '{:.2f}')} ({found['batch']}) | {times} | {right} |"
-        )
+        theirs_shown = f"{of(b, '{:.2f}')} ({found['batch']})"
+        lines.append(f"| {task} | {ours[0]['items']} | {of(a, '{:.2f}')} | {theirs_shown} | {times} | {right} |")
     return "\n".join(lines)
 
 
