@@ -39,6 +39,9 @@ PARTS = {
     "gpt2 + rotary positions": lambda c: replace(c, rotary=Rotary(c.head_dim)),
     "gpt2 + parallel block": lambda c: replace(c, parallel=True),
     "gpt2 + gated MLP": lambda c: replace(c, gated_mlp=True, activation="silu"),
+    "gpt2 + RMS norm, no biases": lambda c: replace(
+        c, norm="rms", qkv_bias=False, attention_out_bias=False, mlp_bias=False
+    ),
     "gpt2 + window of an eighth": lambda c: replace(c, windows=(max(1, c.context_length // 8),) * c.layers),
 }
 
