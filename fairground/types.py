@@ -7,6 +7,7 @@ ranks them.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -91,10 +92,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a generator is asked to write on: plain text, a conversation (put into its chat template), or tokens."""
+    """What a generator is asked to write on: plain text, a conversation (put into its chat template), or tokens.
+
+    `client` says whose it is. Where requests have to wait, clients take turns.
+    """
 
     prompt: str | tuple[Message, ...] | tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +257,13 @@ class TokenLevel(Protocol):
         """Its special tokens by their names (bos_token, eos_token, …), its chat_template, and how many ids it has."""
         ...
 
-    def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
-        """Every token's log-probability. Raises RequestError for a prompt that is empty or too long."""
+    def score_tokens(
+        self, prompts: Sequence[Sequence[int]], alternatives: int = 0, stop: threading.Event | None = None
+    ) -> list[list[TokenScore]]:
+        """Every token's log-probability. `stop`, once set, ends it soon, and nothing it then gives means anything.
+
+        Raises RequestError for a prompt that is empty or too long.
+        """
         ...
 
 

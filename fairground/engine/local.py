@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -95,11 +96,14 @@ class LocalGenerator(Tokenized):
         scores = score(self.decoder, self._cache, pairs)
         return [Score(s.logprob, s.greedy, s.tokens, over) for s, over in zip(scores, lost, strict=True)]
 
-    def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
+    def score_tokens(
+        self, prompts: Sequence[Sequence[int]], alternatives: int = 0, stop: threading.Event | None = None
+    ) -> list[list[TokenScore]]:
         """Every token's log-probability; see fairground.types.TokenLevel."""
         ids = [self._reading.tokens(prompt, number) for number, prompt in enumerate(prompts)]
         pairs = [(prompt[:1], prompt[1:]) for prompt in ids]
-        scored = iter(score_tokens(self.decoder, self._cache, [pair for pair in pairs if pair[1]], alternatives))
+        asked = [pair for pair in pairs if pair[1]]
+        scored = iter(score_tokens(self.decoder, self._cache, asked, alternatives, stop))
         return [[TokenScore(first, None), *(next(scored) if rest else ())] for (first,), rest in pairs]
 
     @property

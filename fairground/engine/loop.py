@@ -94,7 +94,11 @@ class Loop:
                 return False
             config = self._runner.decoder.config
             room = config.context_length - len(stream.prompt)
-            job = _Job(list(stream.prompt), answer=Answer(stream, self._tokenizer, config.vocab_size, room))
+            job = _Job(
+                list(stream.prompt),
+                client=stream.request.client,
+                answer=Answer(stream, self._tokenizer, config.vocab_size, room),
+            )
             self._jobs.append(job)
             self._scheduler.add(job)
 

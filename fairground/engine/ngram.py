@@ -79,10 +79,12 @@ class NGramGenerator(Tokenized):
         )
         return Score(logprob, greedy, len(continuation))
 
-    def score_tokens(self, prompts: Sequence[Sequence[int]], alternatives: int = 0) -> list[list[TokenScore]]:
+    def score_tokens(
+        self, prompts: Sequence[Sequence[int]], alternatives: int = 0, stop: threading.Event | None = None
+    ) -> list[list[TokenScore]]:
         """Every token's log-probability; see fairground.types.TokenLevel."""
         return [
-            self._score_tokens(self._reading.tokens(prompt, number), alternatives)
+            [] if stop and stop.is_set() else self._score_tokens(self._reading.tokens(prompt, number), alternatives)
             for number, prompt in enumerate(prompts)
         ]
 

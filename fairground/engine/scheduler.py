@@ -1,14 +1,15 @@
 """What the next forward pass computes. No tensors here: policy can be read, and tested, without a model.
 
-Every running text that has all but its newest token computed gets that one; what room is left goes to prompts,
-first come first served, in pieces, so that a long prompt delays nobody's next token by more than a piece. A prompt's
-blocks that an earlier one left behind are read instead of computed. Where blocks run out, the text that came last
-gives its own back and is computed again later from its tokens, which changes nothing of what is written.
+Every running text that has all but its newest token computed gets that one; what room is left goes to prompts in
+pieces, so that a long prompt delays nobody's next token by more than a piece. Of the texts that wait, one of the client
+with the fewest running begins first, and of its own the one that came first: nobody waits behind another client's
+thousand. A prompt's blocks that an earlier one left behind are read instead of computed. Where blocks run out, the text
+that came last gives its own back and is computed again later from its tokens, which changes nothing of what is written.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ class Text:
     """A text that is being written on: its tokens, and what of them is in the cache."""
 
     tokens: list[int]
+    client: str = ""
     computed: int = 0  # tokens whose keys and values are cached
     tables: list[list[int]] = field(default_factory=list)  # blocks, by group of layers
     digests: list[bytes] = field(default_factory=list)  # of the full blocks, by their content and all before
@@ -69,7 +71,7 @@ class Scheduler:
         self._pools, self._windows = pools, windows
         self._most_running, self._step_tokens, self._mixed_tokens = most_running, step_tokens, mixed_tokens
         self.running: list[Text] = []  # by arrival
-        self.waiting: deque[Text] = deque()
+        self.waiting: list[Text] = []  # by arrival
         self.preemptions = 0
 
     def add(self, text: Text) -> None:
@@ -95,13 +97,16 @@ class Scheduler:
             if count and text in self.running and self._room(text, count, chunks):
                 chunks[text] = count
                 budget -= count
+        mine = Counter(text.client for text in self.running)
         # Where somebody just gave way, nobody is let in before there is room again.
         while self.waiting and budget > 0 and len(self.running) < self._most_running and self.preemptions == before:
-            count = self._begin(self.waiting[0], budget)
+            text = min(self.waiting, key=lambda one: mine[one.client])  # the first of several
+            count = self._begin(text, budget)
             if not count:
                 break
-            text = self.waiting.popleft()
+            self.waiting.remove(text)
             self.running.append(text)
+            mine[text.client] += 1
             chunks[text] = count
             budget -= count
         order = sorted(chunks.items(), key=lambda item: item[1] > 1)  # stable: by arrival within each kind
@@ -163,7 +168,7 @@ class Scheduler:
             last = self.running.pop()
             self._let_go(last)
             chunks.pop(last, None)
-            self.waiting.appendleft(last)
+            self.waiting.insert(0, last)
             self.preemptions += 1
             if last is text:
                 return False

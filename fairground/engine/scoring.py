@@ -8,6 +8,7 @@ token is asked for get logits. Because the exact path gives a token the same bit
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -86,16 +87,20 @@ def score(decoder: Decoder, cache: Cache, requests: Pairs) -> list[Score]:
     ]
 
 
-def score_tokens(decoder: Decoder, cache: Cache, requests: Pairs, alternatives: int) -> list[list[TokenScore]]:
+def score_tokens(
+    decoder: Decoder, cache: Cache, requests: Pairs, alternatives: int, stop: threading.Event | None = None
+) -> list[list[TokenScore]]:
     """The same, token by token of each continuation, with as many of the likeliest tokens beside each."""
-    return [scored for scored, _ in _found(decoder, cache, requests, alternatives)]
+    return [scored for scored, _ in _found(decoder, cache, requests, alternatives, stop)]
 
 
-def _found(decoder: Decoder, cache: Cache, requests: Pairs, alternatives: int) -> list[tuple[list[TokenScore], bool]]:
+def _found(
+    decoder: Decoder, cache: Cache, requests: Pairs, alternatives: int, stop: threading.Event | None = None
+) -> list[tuple[list[TokenScore], bool]]:
     """Each continuation's tokens, and whether every one was the likeliest.
 
     The last token of a continuation is only a target, so it is not run. Other requests may take turns between the
-    passes. A pass that raises leaves the pool as it was.
+    passes, and between two of them `stop` ends it. A pass that raises leaves the pool as it was.
     """
     roots, ends = tree([(*context, *continuation)[:-1] for context, continuation in requests])
     for number, ((context, continuation), node) in enumerate(zip(requests, ends, strict=True)):
@@ -109,7 +114,7 @@ def _found(decoder: Decoder, cache: Cache, requests: Pairs, alternatives: int) -
     held: list[Node] = []
     ready = roots[::-1]
     try:
-        while ready:
+        while ready and not (stop and stop.is_set()):
             compute(_pass, decoder, cache, ready, held, answers)
     finally:
         compute(_release, cache, held)

@@ -17,7 +17,9 @@ from fairground.types import Message, Request, Sampling
 Path = Literal["chat/completions", "completions"]
 _MISSING = {404, 405, 410, 501}
 _REFUSED = {400, 404, 405, 410, 413, 422, 501}
-_IGNORES_EOS = {"vllm", "sglang", "llamacpp", "fairground"}  # what /models calls the owner, where the field is known
+# What /models calls the owner of models where a field beyond OpenAI's protocol is known.
+_IGNORES_EOS = {"vllm", "sglang", "llamacpp", "fairground"}
+_STRUCTURES = {"vllm", "fairground"}
 _OPTIONAL = ("logprobs", "stream_options", "seed")
 _BEGIN = "<|endoftext|>"  # begins and ends texts in GPT-2's vocabulary and its many heirs
 _SAMPLE = ("Good morning,", " everyone.")
@@ -74,6 +76,7 @@ class Dialect:
     begin: str | None
     tokenizes: bool
     ignores_eos: bool
+    structures: bool
     context_length: int | None
 
 
@@ -96,6 +99,7 @@ def learn(server: Server) -> Dialect:
             raise UnknownModel(f"{server.address.host} has no model {model!r}; it has, among others, {known}.")
         raise RemoteError(str(why))
     scores, begin = _scores(server, stop) if completions else (False, None)
+    owner = str(own.get("owned_by", "")).lower()
     length = own.get("max_model_len") or own.get("context_length")
     return Dialect(
         chat,
@@ -103,7 +107,8 @@ def learn(server: Server) -> Dialect:
         scores,
         begin,
         _tokenizes(server, stop),
-        str(own.get("owned_by", "")).lower() in _IGNORES_EOS,
+        owner in _IGNORES_EOS,
+        owner in _STRUCTURES,
         length if isinstance(length, int) and length > 0 else None,
     )
 

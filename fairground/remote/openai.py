@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from functools import partial
+from typing import Any
 
 from fairground.errors import CapabilityError, FairgroundError, RemoteError, RequestError
 from fairground.remote import echo
@@ -14,7 +16,7 @@ from fairground.remote.dialect import Dialect, Endpoint, learn, token_count, tok
 from fairground.remote.stream import RemoteStream
 from fairground.remote.transport import RefusedError, Server, StoppedError
 from fairground.remote.workers import Workers
-from fairground.types import Capabilities, Message, ModelInfo, Request, Sampling, Score, ScoreRequest
+from fairground.types import Capabilities, Message, ModelInfo, Request, Sampling, Score, ScoreRequest, Structure
 
 CHARACTERS_PER_TOKEN = 4  # the rule of thumb for English: platform.openai.com/tokenizer
 
@@ -90,6 +92,8 @@ class OpenAIGenerator:
         body = endpoint.body(self._server.address.model, prompt, sampling)
         if sampling.ignore_eos and self._dialect.ignores_eos:
             body["ignore_eos"] = True
+        if sampling.structure:
+            body |= self._structured(sampling.structure, endpoint)
         stream = RemoteStream(request, _estimate(prompt))
 
         def work() -> None:
@@ -166,6 +170,19 @@ class OpenAIGenerator:
                     f"{name} is {getattr(sampling, name)}, which OpenAI's protocol cannot express; leave it at "
                     f"{value:g}."
                 )
+
+    def _structured(self, structure: Structure, endpoint: Endpoint) -> dict[str, Any]:
+        """The fields that ask for it: vLLM's, or for JSON in a chat OpenAI's. Raises CapabilityError for neither."""
+        if self._dialect.structures:
+            text = structure.text if structure.kind == "regex" else json.loads(structure.text)
+            return {"structured_outputs": {structure.kind: text}}
+        if structure.kind == "json" and endpoint.path == "chat/completions":
+            form = {"name": "answer", "schema": json.loads(structure.text)}
+            return {"response_format": {"type": "json_schema", "json_schema": form}}
+        raise CapabilityError(
+            f"{self.info.name} is not known to keep an answer to a structure of the kind {structure.kind} here; ask "
+            "without one, or for a JSON schema in a chat."
+        )
 
     def _endpoint(self, prompt: str | tuple[Message, ...] | tuple[int, ...]) -> Endpoint:
         chat, completions = self._dialect.chat, self._dialect.completions

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -23,6 +25,7 @@ from fairground.serving.refusals import Refusal, install
 from fairground.serving.running import Event, Limits, Running, Written, whole
 from fairground.serving.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from fairground.types import Breakable, Generator, TokenScore
+from fairground.types import Request as Asked
 
 T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -91,7 +94,7 @@ def create_app(
         form = Form(asked.model, _named(models, asked.model), chat=False, logprobs=asked.logprobs is not None)
         if not asked.echo:
             return await _answer(asked, http, form, prompts=len(asked.prompts()))
-        requests = asked.requests()
+        requests = _of(http, asked)
         token_level(form.model)
         running.check(form.model, requests[0].sampling, len(requests))
         done: list[Written] | None = []
@@ -99,15 +102,18 @@ def create_app(
             done = await _unless_gone(http, whole(running.follow(form.model, requests), len(requests)))
         if done is None:
             return Response(status_code=499)
-        running.take(len(requests))
+        client, stop = http.state.client, threading.Event()
+        running.take(client, len(requests))
         try:
-            body = await _unless_gone(http, run_in_threadpool(_echoed, form, asked, done, running.limits.scored_tokens))
+            most = running.limits.scored_tokens
+            body = await _unless_gone(http, run_in_threadpool(_echoed, form, asked, done, most, stop))
         finally:
-            running.give_back(len(requests))
+            stop.set()
+            running.give_back(client, len(requests))
         return Response(status_code=499) if body is None else JSONResponse(body)
 
     async def _answer(asked: ChatRequest | CompletionRequest, http: Request, form: Form, *, prompts: int) -> Response:
-        requests = asked.requests()
+        requests = _of(http, asked)
         events = running.follow(form.model, requests)
         if not asked.stream:
             done = await _unless_gone(http, whole(events, len(requests)))
@@ -160,10 +166,17 @@ async def _again(
             yield event
 
 
-def _echoed(form: Form, asked: CompletionRequest, done: Sequence[Written], most: int) -> dict[str, Any]:
+def _of(http: Request, asked: ChatRequest | CompletionRequest) -> list[Asked]:
+    """What is asked of the model, and for whom."""
+    return [replace(request, client=http.state.client) for request in asked.requests()]
+
+
+def _echoed(
+    form: Form, asked: CompletionRequest, done: Sequence[Written], most: int, stop: threading.Event
+) -> dict[str, Any]:
     """The body with every prompt's text before what was written, scored where log-probabilities are wanted.
 
-    Raises Refusal for more than `most` tokens to score.
+    `stop` ends it early. Raises Refusal for more than `most` tokens to score.
     """
     model, prompts = token_level(form.model), asked.prompts()
     ids = [model.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
@@ -173,7 +186,7 @@ def _echoed(form: Form, asked: CompletionRequest, done: Sequence[Written], most:
             raise Refusal(
                 400, f"The prompts have over {most:,} tokens to score; ask for fewer at once.", param="prompt"
             )
-        scores = model.score_tokens(ids, asked.logprobs)
+        scores = model.score_tokens(ids, asked.logprobs, stop)
     echoes = [
         Echo(prompt if isinstance(prompt, str) else model.spell(tokens), tokens, own)
         for prompt, tokens, own in zip(prompts, ids, scores, strict=True)

@@ -23,7 +23,8 @@ class Guard:
 
     With a `gate`, every address but the OPEN ones wants a key, and any name of this machine will do. Without one, only
     `hosts` are answered to: a page elsewhere reaches a server on the loopback under a name of its own. `per_minute`
-    requests are taken from each key, or without keys from each address, in any minute.
+    requests are taken from each key, or without keys from each address, in any minute; which of them it is stands in
+    the request's state as its client.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Guard:
                 refused = Refusal(401, f"{said}; send authorization: Bearer KEY.", code="invalid_api_key")
                 await refused.response({"www-authenticate": "Bearer"})(scope, receive, send)
                 return
+        scope.setdefault("state", {})["client"] = client
         if self._rate is not None and scope["path"] not in OPEN and not self._asked.hit(self._rate, client):
             again = math.ceil(self._asked.get_window_stats(self._rate, client).reset_time - time.time())
             said = f"More than {self._rate.amount} requests came within a minute; come again in {max(1, again)} s."

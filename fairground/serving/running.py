@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,9 @@ class Limits:
 
     `body_bytes` of a request; `choices` of a request, prompts times n; `stops` strings; `max_tokens` of a model whose
     context has no end; `scored_tokens` of all prompts of a request that are scored; `running` choices at a time, of all
-    clients: those that are computed and those that wait. `per_minute` requests of a key, or of an address without keys.
+    clients: those that are computed and those that wait; `share` of these may be one client's, so that there is room
+    for another. `unread` tokens of a request that its client has not taken yet. `per_minute` requests of a client: of a
+    key, or of an address where there are no keys.
     """
 
     body_bytes: int = 4_000_000
@@ -34,6 +37,8 @@ class Limits:
     max_tokens: int = 32_768
     scored_tokens: int = 262_144
     running: int = 512
+    share: float = 0.75
+    unread: int = 16_384
     per_minute: int | None = None
 
 
@@ -44,6 +49,7 @@ class Running:
         self.limits, self.metrics = limits, metrics
         self.count = 0
         self.draining = False
+        self._by_client: Counter[str] = Counter()
         self._queues: set[asyncio.Queue[tuple[int, Event | BaseException]]] = set()
 
     def drain(self) -> None:
@@ -71,27 +77,40 @@ class Running:
         if sampling.logprobs is not None or sampling.logit_bias:
             token_level(model)
 
-    def take(self, count: int) -> None:
-        """Room for `count` answers, until `give_back`. Raises Refusal where the server is full or about to stop."""
+    def take(self, client: str, count: int) -> None:
+        """Room for `count` answers of a client, until `give_back`.
+
+        Raises Refusal where the server is full, or full of this client's, or about to stop.
+        """
         if self.draining:
             raise Refusal(503, "The server is stopping and takes nothing more; try another one.")
-        if self.count + count > self.limits.running:
+        own, limits, full = self._by_client[client], self.limits, None
+        if self.count + count > limits.running:
             full = f"The server is full: {self.count} answers are being written or wait; try again soon."
+        elif own and own + count > limits.share * limits.running:
+            full = f"{own} answers of yours are being written or wait, and others want room too; try again soon."
+        if full:
             raise Refusal(429, full, code="rate_limit_exceeded", retry_after=RETRY_AFTER)
         self.count += count
+        self._by_client[client] += count
 
-    def give_back(self, count: int = 1) -> None:
+    def give_back(self, client: str, count: int = 1) -> None:
         """Frees what `take` took."""
         self.count -= count
+        self._by_client[client] -= count
+        if not self._by_client[client]:
+            del self._by_client[client]
 
     async def follow(self, model: Generator, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Event]]:
         """The events of all requests as they come, each with the request's number; a Completion ends each.
 
-        Where the caller goes away, every stream is cancelled; its room is free once it has really ended. Raises Refusal
-        for what is not taken in and where the server stops in the meantime, and what a stream raised.
+        All are of one client. Where the caller goes away, every stream is cancelled; its room is free once it has
+        really ended. Raises Refusal for what is not taken in, for a client that leaves too much unread, and where the
+        server stops in the meantime; and what a stream raised.
         """
+        client = requests[0].client
         self.check(model, requests[0].sampling, len(requests))
-        self.take(len(requests))
+        self.take(client, len(requests))
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[tuple[int, Event | BaseException]] = asyncio.Queue()
         self._queues.add(events)
@@ -100,11 +119,20 @@ class Running:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 loop.call_soon_threadsafe(function, *arguments)
 
+        def put(number: int, event: Event | BaseException) -> None:
+            if events.qsize() == self.limits.unread:  # its client is told if it ever reads so far
+                events.put_nowait((number, Refusal(503, "What was written was not read, so no more is; ask again.")))
+            if events.qsize() > self.limits.unread:
+                for one in writing:
+                    one.cancel()
+            else:
+                events.put_nowait((number, event))
+
         def tell(number: int) -> Tell:
-            return lambda event: call(events.put_nowait, (number, event))
+            return lambda event: call(put, number, event)
 
         writing = [
-            _Writing(model, request, tell(number), lambda: call(self.give_back))
+            _Writing(model, request, tell(number), lambda: call(self.give_back, client))
             for number, request in enumerate(requests)
         ]
         left = len(requests)

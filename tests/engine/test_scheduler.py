@@ -174,6 +174,25 @@ def test_the_last_to_come_gives_way_and_comes_back() -> None:
     assert late.reused == 0
 
 
+def test_clients_take_turns() -> None:
+    """One that asks for much waits behind its own, and another does not wait behind it."""
+    ours = scheduler(1000, most_running=4)
+    many = [Text([number] * 20, client="many") for number in range(10)]
+    few = [Text([50 + number] * 20, client="few") for number in range(2)]
+    for text in (*many, *few):
+        ours.add(text)
+    run(ours)
+    assert ours.running == [many[0], few[0], many[1], few[1]]
+    ours.remove(few[0])
+    run(ours)
+    assert ours.running == [many[0], many[1], few[1], many[2]]
+    late = Text([70] * 20, client="late")
+    ours.add(late)
+    ours.remove(many[0])
+    run(ours)
+    assert ours.running == [many[1], few[1], many[2], late]
+
+
 def test_a_digest_names_tokens_and_what_went_before() -> None:
     one = digest(b"", [1] * BLOCK)
     assert digest(one, [1] * BLOCK) != one

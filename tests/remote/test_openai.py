@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from fairground.errors import CapabilityError, RemoteError
 from fairground.evaluation import Entrant, UniformGuesser, load_suite, rank
 from fairground.remote.openai import OpenAIGenerator, open_remote
 from fairground.remote.stream import spread
-from fairground.types import Generator, Message, Request, Sampling
+from fairground.types import Generator, Message, Request, Sampling, Structure
 
 Serve = Callable[..., FakeServer]
 Connect = Callable[..., OpenAIGenerator]
@@ -112,6 +114,28 @@ def test_without_chat_messages_are_refused(serve: Serve, connect: Connect) -> No
     assert generator.submit(TEXT).completion().text
     with pytest.raises(CapabilityError, match="messages"):
         generator.submit(CHAT)
+
+
+def test_a_structure_is_asked_for_as_the_server_has_it_or_refused(serve: Serve, connect: Connect) -> None:
+    schema = {"type": "object"}
+    kinds = {"json": schema, "regex": "a|b", "choice": ["a", "b"]}
+
+    def asked(owner: str, kind: str, request: Request) -> dict[str, Any]:
+        server = serve(owner=owner)
+        text = kinds[kind] if kind == "regex" else json.dumps(kinds[kind])
+        structure = Structure(kind, text)  # type: ignore[arg-type]
+        connect(server).submit(replace(request, sampling=Sampling(max_tokens=3, structure=structure))).completion()
+        (body,) = server.bodies("/v1/chat/completions") + server.bodies("/v1/completions")
+        return body
+
+    for kind, value in kinds.items():
+        for request in (CHAT, TEXT):
+            assert asked("vllm", kind, request)["structured_outputs"] == {kind: value}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    assert asked("somebody", "json", CHAT)["response_format"] == form
+    for kind, request in (("regex", CHAT), ("choice", CHAT), ("json", TEXT)):
+        with pytest.raises(CapabilityError, match="structure"):
+            asked("somebody", kind, request)
 
 
 def test_fields_that_the_server_refuses_are_left_out(serve: Serve, connect: Connect) -> None:

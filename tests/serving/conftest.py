@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import tiny_models as tiny
-from command import Command, in_this_process
+from command import COMMAND, Command, in_this_process
 from scripted import LIMITS, Scripted, Served, serving
 
 from fairground.engine.local import LocalGenerator, open_model
@@ -39,3 +41,24 @@ def served(local: LocalGenerator, folder: Path) -> Iterator[Served]:
         yield Served(url, app, local, folder, scripted)
         for stream in scripted.streams:
             stream.cancel()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+    """Starts `fairground serve` on a free port and gives the process and its address."""
+    running = []
+
+    def make(*arguments: object) -> tuple[subprocess.Popen[str], str]:
+        environment = {**os.environ, "FAIRGROUND_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        given = [COMMAND, "serve", *map(str, arguments), "--port", "0"]
+        process = subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert " on http" in said, process.communicate(timeout=20)[1]
+        return process, said.split(" on ")[1].split("/v1")[0]
+
+    yield make
+    for process in running:
+        process.kill()
+        process.communicate()

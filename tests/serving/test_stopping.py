@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_models as tiny
-from command import COMMAND, Command
+from command import Command
 from openai import APIError, InternalServerError, OpenAI
 from scripted import Served, serving, until
 
@@ -60,27 +57,6 @@ def test_an_engine_that_breaks_down(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(f"{url}/ready", timeout=30)
     model.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
-    """Starts `fairground serve` on a free port and gives the process and its address."""
-    running = []
-
-    def make(*arguments: object) -> tuple[subprocess.Popen[str], str]:
-        environment = {**os.environ, "FAIRGROUND_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-        given = [COMMAND, "serve", *map(str, arguments), "--port", "0"]
-        process = subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        running.append(process)
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        assert " on http" in said, process.communicate(timeout=20)[1]
-        return process, said.split(" on ")[1].split("/v1")[0]
-
-    yield make
-    for process in running:
-        process.kill()
-        process.communicate()
 
 
 def ask(url: str, **fields: object) -> http.client.HTTPResponse:
