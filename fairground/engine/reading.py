@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fairground.engine.answer import LocalStream
 from fairground.engine.constraint import Structures
@@ -51,6 +52,7 @@ class Reading:
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer.chat_template, special_tokens=tokenizer.special_tokens)
         self._structures = Structures(tokenizer)
+        self._contexts = lru_cache(maxsize=4)(self._encode_text)  # a question's choices come one after another
         self._name, self._table, self._rows, self._context = name, table, rows, context_length
 
     def stream(self, request: Request) -> LocalStream:
@@ -113,7 +115,7 @@ class Reading:
             if spaces:
                 context, continuation = context[:-spaces], context[-spaces:] + continuation
             whole = self._encode_text(context + continuation)
-            before = self._encode_text(context) if context else whole[:0]
+            before = list(self._contexts(context)) if context else whole[:0]
             after = whole[len(before) :]
         if not before or not after:
             raise RequestError(

@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from fairground.engine.blocks import blocks_for
 from fairground.engine.cache import Cache
 from fairground.engine.compute import compute
+from fairground.engine.likelihood import likelihoods
 from fairground.models.decoder import Decoder
 from fairground.models.packed import BLOCK, Packed
 from fairground.types import Score, TokenScore
 
 PASS_TOKENS = 2048  # new tokens of one forward pass
-LOGITS = 1 << 25  # logits held at a time
 
 
 @dataclass(slots=True)
@@ -116,23 +117,42 @@ def _found(
     try:
         while ready and not (stop and stop.is_set()):
             compute(_pass, decoder, cache, ready, held, answers)
+        compute(answers.finish, decoder)
     finally:
         compute(_release, cache, held)
     return list(zip(answers.scores, answers.greedy, strict=True))
 
 
 class _Answers:
-    """What the passes have found so far."""
+    """What the passes have found so far. Hidden states wait until they are worth a pass over the head's weights."""
 
     def __init__(self, requests: Pairs, alternatives: int) -> None:
-        self.alternatives = alternatives
+        self._alternatives = alternatives
         self._contexts = [len(context) for context, _ in requests]
         self.scores = [[TokenScore(token, None) for token in continuation] for _, continuation in requests]
         self.greedy = [True] * len(requests)
+        self._hidden: list[Tensor] = []
+        self._asked: list[list[tuple[int, int, int]]] = []  # of each hidden state
 
-    def add(self, request: int, position: int, score: TokenScore, greedy: bool) -> None:
-        self.scores[request][position + 1 - self._contexts[request]] = score
-        self.greedy[request] &= greedy
+    def ask(self, decoder: Decoder, hidden_MD: Tensor, asked: Sequence[list[tuple[int, int, int]]]) -> None:
+        """What is `asked` (position, its next token, request) after each of these hidden states."""
+        self._hidden.append(hidden_MD)
+        self._asked += asked
+        if len(self._asked) >= PASS_TOKENS:
+            self.finish(decoder)
+
+    def finish(self, decoder: Decoder) -> None:
+        """Answers what has been asked by now."""
+        if not self._asked:
+            return
+        wanted = [(row, *one) for row, asked in enumerate(self._asked) for one in asked]
+        rows, tokens = [w[0] for w in wanted], [w[2] for w in wanted]
+        found = likelihoods(decoder, torch.cat(self._hidden), rows, tokens, self._alternatives)
+        for (row, position, token, request), logprob, first in zip(wanted, found.own, found.greedy, strict=True):
+            at = position + 1 - self._contexts[request]
+            self.scores[request][at] = TokenScore(token, logprob, found.beside[row])
+            self.greedy[request] &= first
+        self._hidden, self._asked = [], []
 
 
 def _pass(decoder: Decoder, cache: Cache, ready: list[Node], held: list[Node], answers: _Answers) -> None:
@@ -169,7 +189,7 @@ def _release(cache: Cache, nodes: Sequence[Node]) -> None:
 
 
 def _run(decoder: Decoder, cache: Cache, batch: Sequence[Node], answers: _Answers) -> None:
-    """One forward pass over the nodes' own tokens; adds what they answer."""
+    """One forward pass over the nodes' own tokens; asks for what they answer."""
     for group, pool in enumerate(cache.pools):
         sources, targets = [], []
         for node in batch:
@@ -191,24 +211,5 @@ def _run(decoder: Decoder, cache: Cache, batch: Sequence[Node], answers: _Answer
         for position, token, request in node.asked:
             asked[start + position - node.start].append((position, token, request))
     rows = sorted(asked)
-    step = max(1, LOGITS // decoder.config.vocab_size)
-    for at in range(0, len(rows), step):
-        part = rows[at : at + step]
-        logits = decoder.logits(hidden[part], exact=True)
-        wanted = [(i, *one) for i, row in enumerate(part) for one in asked[row]]
-        logprobs = logits.log_softmax(-1)
-        beside = _likeliest(logprobs, answers.alternatives)
-        own = logprobs[[w[0] for w in wanted], [w[2] for w in wanted]]
-        # Nothing is greater: many times faster than to look where the greatest is.
-        greedy = (own == logprobs.amax(-1)[[w[0] for w in wanted]]).tolist()
-        for (i, position, token, request), logprob, first in zip(wanted, own.tolist(), greedy, strict=True):
-            answers.add(request, position, TokenScore(token, logprob, beside[i]), first)
-
-
-def _likeliest(logprobs: torch.Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
-    """The `count` likeliest tokens of each row with their log-probabilities, best first."""
-    if not count:
-        return [()] * logprobs.shape[0]
-    top = logprobs.topk(min(count, logprobs.shape[1]))
-    rows = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    return [tuple(zip(tokens, values, strict=True)) for tokens, values in rows]
+    if rows:
+        answers.ask(decoder, hidden[rows], [asked[row] for row in rows])

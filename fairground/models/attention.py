@@ -1,13 +1,17 @@
 """Attention over packed sequences, twice: exactly reproducible, and over a cache as fast as torch can.
 
 `ExactAttention` gives a token the same bits whatever else is in the batch, however its text was cut into chunks, and
-whether its prefix was computed now or lies in a cache. Every query tile is multiplied with keys from position 0 up to
-the end of its own stretch of 64, counted from the start of its own sequence and padded with masked keys, so the length
-of each sum is fixed by the position alone; and it is done in float32 with at least 16 query rows, where the rows of a
-matrix product were found not to depend on how many there are (tests/models/test_company.py holds it to that).
+whether its prefix was computed now or lies in a cache. Queries go to torch's fused kernel with their neighbours up to
+multiples of 64 positions, counted from the start of their own sequence, and with the keys up to there. In bfloat16, a
+query's result was found not to depend on how many other rows there are, nor on keys that are masked for it, as long as
+the kernel packs the keys; it does from 64 rows on, where that pays for each thread. Heads that share a key head are
+rows of one product, so there are always 64, and packing pays in any batch up to FIXED_THREADS; beyond, 64 positions of
+one sequence are done at a time. In float32 nothing is packed, so fewer rows will do, but sums depend on how many keys
+there are, so it is 64 positions at a time too. What would be one piece of work is done twice, because threads would
+share out its products instead. tests/models/test_company.py holds all of it to it.
 
-`FusedAttention` uses torch's fused kernels, whose sums depend on the shape of the batch. It is for
-decoding in bfloat16, and equals the exact one up to rounding; packed_attention.py is for training.
+`FusedAttention` hands the same kernel whole prompts, and sums depend on the shape of the batch. It is for decoding in
+bfloat16, and equals the exact one up to rounding; packed_attention.py is for training.
 """
 
 from __future__ import annotations
@@ -20,10 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairground.models.config import DecoderConfig
 from fairground.models.packed import BLOCK, Packed, Pages
 
-TILE = 64  # positions; a tile's keys end at a multiple of it
-SMALL_TILE = 16  # query rows
+FIXED_THREADS = 16  # torch packs where rows, in whole pieces of 32 for each thread, are at least 4 for each key
+TILE = 64  # positions
+KEYS = 512  # that the kernel takes at a time
+ROWS = 767  # of one product; from 768 on the kernel takes larger pieces, which is slower
 PAIRS = 1 << 20  # queries times keys of one product, for each head; what is more goes one after another
 
 
@@ -38,45 +45,60 @@ class Attend(Protocol):
 
 
 class _Part(NamedTuple):
-    """A sequence's query rows among TILE positions."""
+    """Some of a sequence's query rows."""
 
+    sequence: int
     row: int
     rows: int
     first: int  # position
-    sequence: int
 
 
-class _Tile:
-    """Query rows of the same TILE positions, from every sequence that has some there."""
+class _Stretch:
+    """Query rows of the same positions, at most `height` from each of some sequences, and the keys up to `end`."""
 
-    def __init__(self, members: Sequence[_Part], number: int, height: int, pages: Pages, rows: int) -> None:
-        """`rows` is N, the index of the padding row."""
-        device = pages.keys[0].device
-        m, keys = len(members), (number + 1) * TILE
-        index = torch.full((m, height), rows, dtype=torch.int64)
-        position = torch.zeros((m, height), dtype=torch.int64)
-        for i, part in enumerate(members):
+    def __init__(
+        self, parts: Sequence[_Part], begin: int, end: int, height: int, pages: Pages, rows: int, c: DecoderConfig
+    ) -> None:
+        """`begin`: none of the positions is before it. `rows` is N."""
+        self.parts, self.rows, self._ratio, self._begin, self._end = parts, height, c.heads // c.kv_heads, begin, end
+        self._pages, device = pages, pages.keys[0].device
+        index = torch.full((len(parts), height), rows, dtype=torch.int64)
+        position = torch.full((len(parts), height), begin, dtype=torch.int64)
+        for i, part in enumerate(parts):
             index[i, : part.rows] = torch.arange(part.row, part.row + part.rows)
             position[i, : part.rows] = torch.arange(part.first, part.first + part.rows)
-        self.height, self.keys, self.count = height, keys, m
-        self.index = index.flatten().to(device)
-        self.filled = (index.flatten() < rows).nonzero().flatten().to(device)
-        self.target = index.flatten()[index.flatten() < rows].to(device)
-        self.tables = [
-            torch.tensor([_filled(group[part.sequence], keys // BLOCK) for part in members], device=device).flatten()
-            for group in pages.tables
-        ]
         self._position = position.to(device)
+        # Rows of [N · heads, D]: as queries, and where the result goes; what fills up is row N.
+        heads = torch.arange(c.heads).view(c.kv_heads, -1)
+        queries = index[:, None, None, :] * c.heads + heads[None, :, :, None]  # [parts, key heads, ratio, height]
+        self.target = queries.permute(0, 2, 3, 1).flatten().to(device)
+        self.source = torch.where(queries < rows * c.heads, queries, 0).flatten().to(device)
+        self._tables: dict[tuple[int, int], Tensor] = {}
         self._masks: dict[int | None, Tensor] = {}
 
-    def hidden_from(self, window: int | None) -> Tensor:
-        """True where a query must not see a key: [1, m, 1, height, keys]."""
+    def gather(self, pool: Tensor, group: int, window: int | None) -> Tensor:
+        """Keys or values that some row sees: [parts, key heads, keys, D]."""
+        first = self._first_key(window) // BLOCK
+        if (group, first) not in self._tables:
+            tables = (self._pages.tables[group][part.sequence] for part in self.parts)
+            blocks = [_filled(table, self._end // BLOCK)[first:] for table in tables]
+            self._tables[group, first] = torch.tensor(blocks, device=pool.device).flatten()
+        found = pool.index_select(1, self._tables[group, first])
+        return found.view(pool.shape[0], len(self.parts), -1, pool.shape[-1]).transpose(0, 1)
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """−inf where a query must not see a key, else 0: [parts, 1, ratio · height, keys]."""
         if window not in self._masks:
-            key = torch.arange(self.keys, device=self._position.device)
+            key = torch.arange(self._first_key(window), self._end, device=self._position.device)
             back = self._position[:, :, None] - key
             hidden = back < 0 if window is None else (back < 0) | (back >= window)
-            self._masks[window] = hidden[None, :, None]
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=key.device).masked_fill_(hidden, float("-inf"))
+            self._masks[window] = mask[:, None].repeat(1, 1, self._ratio, 1)
         return self._masks[window]
+
+    def _first_key(self, window: int | None) -> int:
+        """A position before which no row sees a key, and where the kernel begins a piece in any case."""
+        return 0 if window is None else max(0, self._begin - window + 1) // KEYS * KEYS
 
 
 def _filled(table: Sequence[int], blocks: int) -> list[int]:
@@ -87,9 +109,17 @@ def _filled(table: Sequence[int], blocks: int) -> list[int]:
 class ExactAttention:
     """See the module's text. Without pages, keys and values lie in pages of its own for one layer at a time."""
 
-    def __init__(self, packed: Packed, pages: Pages | None, rows: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        packed: Packed,
+        pages: Pages | None,
+        rows: int,
+        config: DecoderConfig,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
         """`rows` is N, padding rows included; those get zeros."""
-        self._rows, self._own = rows, pages is None
+        self._own = pages is None
         if pages is None:
             tables, used = [], 0
             for first, length in zip(packed.firsts, packed.lengths, strict=True):
@@ -102,25 +132,30 @@ class ExactAttention:
             self._blocks = used
         self._pages, self._filled = pages, packed.starts[-1]
         self._slots = [pages.slots(packed, group) for group in range(len(pages.tables))]
-        groups: dict[tuple[int, int], list[_Part]] = defaultdict(list)
+        few = torch.get_num_threads() <= FIXED_THREADS
+        small = 16 if dtype == torch.float32 else TILE // 2 if few and config.heads > config.kv_heads else TILE
+        wide = few and dtype != torch.float32
+        step = max(TILE, ROWS * config.kv_heads // config.heads // TILE * TILE) if wide else TILE
+        groups: dict[tuple[int, int, int], list[_Part]] = defaultdict(list)
         for s, (start, first, length) in enumerate(zip(packed.starts, packed.firsts, packed.lengths, strict=False)):
-            for number in range(first // TILE, -(-(first + length) // TILE)):
-                low, high = max(first, number * TILE), min(first + length, (number + 1) * TILE)
-                height = SMALL_TILE if high - low <= SMALL_TILE else TILE
-                groups[number, height].append(_Part(start + low - first, high - low, low, s))
-        self._tiles = []
-        for (number, height), members in groups.items():
-            most = max(1, PAIRS // (height * (number + 1) * TILE))
-            for at in range(0, len(members), most):
-                self._tiles.append(_Tile(members[at : at + most], number, height, pages, rows))
+            stop = first + length
+            begin, end = first // TILE * TILE, -(-stop // TILE) * TILE
+            for low in range(begin, end, step):
+                high = min(end, low + step)
+                at, own = max(first, low), min(stop, high) - max(first, low)
+                groups[low, high, small if own <= small else high - low].append(_Part(s, start + at - first, own, at))
+        self._stretches = []
+        for (begin, end, height), parts in groups.items():
+            most = max(1, PAIRS // (height * end)) if few else 1
+            for i in range(0, len(parts), most):
+                self._stretches.append(_Stretch(parts[i : i + most], begin, end, height, pages, rows, config))
 
     def __call__(
         self, layer: int, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, scale: float, window: int | None
     ) -> Tensor:
         rows, heads, dim = q_NHD.shape
         kv_heads = k_NGD.shape[1]
-        group = heads // kv_heads
-        where = 0
+        ratio, where = heads // kv_heads, 0
         if self._own:
             keys = k_NGD.new_zeros(kv_heads, self._blocks, BLOCK, dim)
             values = torch.zeros_like(keys)
@@ -129,20 +164,16 @@ class ExactAttention:
         block, offset = self._slots[where]
         keys[:, block, offset] = k_NGD[: self._filled].transpose(0, 1).to(keys.dtype)
         values[:, block, offset] = v_NGD[: self._filled].transpose(0, 1).to(values.dtype)
-        padded_q = torch.cat((q_NHD, q_NHD.new_zeros(1, heads, dim))).float() * scale
-        out = q_NHD.new_zeros(rows, heads, dim)
-        for tile in self._tiles:
-            q = padded_q[tile.index].view(tile.count, tile.height, kv_heads, group, dim).permute(2, 0, 3, 1, 4)
-            q = q.reshape(kv_heads * tile.count, group * tile.height, dim)
-            k = keys.index_select(1, tile.tables[where]).float().view(kv_heads * tile.count, tile.keys, dim)
-            v = values.index_select(1, tile.tables[where]).float().view(kv_heads * tile.count, tile.keys, dim)
-            scores = torch.bmm(q, k.transpose(1, 2)).view(kv_heads, tile.count, group, tile.height, tile.keys)
-            weights = scores.masked_fill_(tile.hidden_from(window), float("-inf")).softmax(-1)
-            mixed = torch.bmm(weights.view(kv_heads * tile.count, group * tile.height, tile.keys), v)
-            mixed = mixed.view(kv_heads, tile.count, group, tile.height, dim).permute(1, 3, 0, 2, 4)
-            flat = mixed.reshape(tile.count * tile.height, heads, dim)
-            out[tile.target] = flat[tile.filled].to(out.dtype)
-        return out
+        queries, out = q_NHD.reshape(-1, dim), q_NHD.new_zeros((rows + 1) * heads, dim)
+        for stretch in self._stretches:
+            m, mask = len(stretch.parts), stretch.mask(window, q_NHD.dtype)
+            q = queries.index_select(0, stretch.source).view(m, kv_heads, ratio * stretch.rows, dim)
+            k, v = (stretch.gather(pool, where, window) for pool in (keys, values))
+            if m * kv_heads == 1:
+                q, k, v, mask = (x.expand(2, -1, -1, -1) for x in (q, k, v, mask))
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)[:m]
+            out[stretch.target] = mixed.transpose(1, 2).reshape(-1, dim)
+        return out[: rows * heads].view(rows, heads, dim)
 
 
 class FusedAttention:

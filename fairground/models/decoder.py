@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,15 +20,15 @@ from fairground.models.quantised import QuantisedLinear
 from fairground.models.rotary import RotaryTable, rotate
 
 EXACT_ROWS = 16  # a float32 product's rows were found not to depend on their number from 8 on; see attention.py
-FIXED_ROWS = 128  # of a bfloat16 product, whose sums oneDNN splits by how many rows there are
-HEAD_CHUNK = 8192  # vocabulary rows that are widened to float32 at a time
+FIXED_ROWS = 256  # of a bfloat16 product, whose sums oneDNN splits by how many rows there are
+HEAD_ROWS = 256
+HEAD_CHUNK = 8192  # tokens of the vocabulary whose weights are widened to float32 at a time
 SHARP = 32  # tokens
 SHARE = 32768  # numbers that torch gives one thread (at::internal::GRAIN_SIZE)
 NORM_ROWS = 512
 VECTOR = 64  # numbers in one step of torch's widest vector loop
 
 Activation = Callable[[Tensor], Tensor]
-Apply = Callable[[nn.Module, Tensor], Tensor]
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
@@ -46,20 +46,10 @@ def in_any_company(activate: Activation, x_NW: Tensor) -> Tensor:
     if x_NW.is_cuda:
         return activate(x_NW)
     width = x_NW.shape[1]
-    flat = F.pad(x_NW, (0, -width % VECTOR)).flatten()
-    step = SHARE * torch.get_num_threads()
-    parts = [activate(part) for part in _shares(flat, step)]
-    return torch.cat(parts).view(x_NW.shape[0], -1)[:, :width]
-
-
-def in_fixed_rows(linear: nn.Module, x_NK: Tensor) -> Tensor:
-    """A linear layer whose rows have the same bits however many there are: bfloat16 goes 128 rows at a time."""
-    if x_NK.dtype != torch.bfloat16 or x_NK.is_cuda:
-        out: Tensor = linear(x_NK)
-        return out
-    rows = x_NK.shape[0]
-    parts = torch.split(F.pad(x_NK, (0, 0, 0, -rows % FIXED_ROWS)), FIXED_ROWS)
-    return torch.cat([linear(part) for part in parts])[:rows]
+    wide = F.pad(x_NW, (0, -width % VECTOR)).contiguous()
+    for part in _shares(wide.view(-1), SHARE * torch.get_num_threads()):
+        part.copy_(activate(part))
+    return wide[:, :width]
 
 
 def _shares(flat: Tensor, step: int) -> Iterator[Tensor]:
@@ -117,7 +107,11 @@ class RMSNorm(nn.Module):
         if torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu":
             out: Tensor = NormAndBack.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
             return out
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(self.weight.dtype)
+        wide = x.float()
+        # A third of the time of torch's own, which makes a tensor of every step.
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+        normed: Tensor = (wide * scale).mul_(self.weight.float()).to(self.weight.dtype)
+        return normed
 
 
 class LayerNorm(nn.LayerNorm):
@@ -165,12 +159,27 @@ def norm(c: DecoderConfig) -> nn.Module:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """How one forward pass computes: its attention, its rotary turns, its activation and its linear layers."""
+    """How one forward pass computes: its attention, its rotary turns, its activation, and how many rows at a time.
+
+    A bfloat16 product's rows have the same bits however many there are where it is always of FIXED_ROWS; and what is
+    computed from few rows is still in a core's cache when the next step wants it.
+    """
 
     attend: Attend
     turns: tuple[Tensor, Tensor] | None
     activate: Activation
-    apply: Apply
+    rows: int
+
+    def by_rows(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        """What the function gives for all rows, computed `rows` at a time."""
+        count = next(x.shape[0] for x in inputs if x is not None)
+        if count <= self.rows:
+            return function(*inputs)
+        parts = [
+            function(*(None if x is None else x[start : start + self.rows] for x in inputs))
+            for start in range(0, count, self.rows)
+        ]
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 class Attention(nn.Module):
@@ -183,18 +192,20 @@ class Attention(nn.Module):
         self.out = nn.Linear(c.heads * c.head_dim, c.width, bias=c.attention_out_bias)
         self.qkv: nn.Module | None = None  # the three in one product, once they are joined
 
-    def forward(self, x_ND: Tensor, how: Pass) -> Tensor:
+    def forward(self, x_ND: Tensor, cos: Tensor | None, sin: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [N, H, D], keys and values [N, G, D]."""
         c = self.c
+        heads = [c.heads, c.kv_heads]
         if self.qkv is None:
-            q, k, v = how.apply(self.q, x_ND), how.apply(self.k, x_ND), how.apply(self.v, x_ND)
+            turned = [x.view(-1, n, c.head_dim) for x, n in zip((self.q(x_ND), self.k(x_ND)), heads, strict=True)]
+            v = self.v(x_ND).view(-1, c.kv_heads, c.head_dim)
         else:
-            widths = [c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim]
-            q, k, v = torch.split(how.apply(self.qkv, x_ND), widths, 1)
-        q, k, v = (x.view(-1, n, c.head_dim) for x, n in ((q, c.heads), (k, c.kv_heads), (v, c.kv_heads)))
-        if c.rotary and how.turns:
-            q, k = rotate(q, *how.turns, c.rotary), rotate(k, *how.turns, c.rotary)
-        mixed = how.attend(self.layer, q, k, v, c.attention_scale, c.windows[self.layer])
-        return how.apply(self.out, mixed.flatten(1))
+            together = self.qkv(x_ND).view(-1, sum(heads) + c.kv_heads, c.head_dim)
+            turned, v = [together[:, : sum(heads)]], together[:, sum(heads) :]
+        if c.rotary and cos is not None and sin is not None:
+            turned = [rotate(x, cos, sin, c.rotary) for x in turned]
+        q, k = turned if len(turned) == 2 else torch.split(turned[0], heads, 1)
+        return q, k, v
 
 
 class MLP(nn.Module):
@@ -205,13 +216,15 @@ class MLP(nn.Module):
         self.down = nn.Linear(c.mlp_width, c.width, bias=c.mlp_bias)
         self.gate_up: nn.Module | None = None  # the two in one product, once they are joined
 
-    def forward(self, x: Tensor, how: Pass) -> Tensor:
+    def forward(self, x: Tensor, activate: Activation) -> Tensor:
         if self.gate_up is not None:
-            gate, up = torch.chunk(how.apply(self.gate_up, x), 2, 1)
-            return how.apply(self.down, how.activate(gate) * up)
-        up = how.apply(self.up, x)
-        inner = how.activate(how.apply(self.gate, x)) * up if self.gate else how.activate(up)
-        return how.apply(self.down, inner)
+            gate, up = torch.chunk(self.gate_up(x), 2, 1)
+            inner = activate(gate) * up
+        else:
+            up = self.up(x)
+            inner = activate(self.gate(x)) * up if self.gate else activate(up)
+        out: Tensor = self.down(inner)
+        return out
 
 
 class Block(nn.Module):
@@ -228,14 +241,22 @@ class Block(nn.Module):
             m.gate_up, m.gate, m.up = _joined(m.gate, m.up), nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor, how: Pass) -> Tensor:
-        h = self.attention_norm(x)
-        mixed = self.attention(h, how)
-        if self.mlp_norm is None:
-            out: Tensor = x + mixed + self.mlp(h, how)
-            return out
-        x = x + mixed
-        out = x + self.mlp(self.mlp_norm(x), how)
+        cos, sin = how.turns or (None, None)
+        q, k, v, *beside = how.by_rows(partial(self._before, how.activate), x, cos, sin)
+        c, layer = self.attention.c, self.attention.layer
+        mixed = how.attend(layer, q, k, v, c.attention_scale, c.windows[layer]).flatten(1)
+        (out,) = how.by_rows(partial(self._after, how.activate), x, mixed, *beside)
         return out
+
+    def _before(self, activate: Activation, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> tuple[Tensor, ...]:
+        """What attention reads; in a parallel block, also what its MLP gives."""
+        h = self.attention_norm(x)
+        found: tuple[Tensor, ...] = self.attention(h, cos, sin)
+        return found if self.mlp_norm else (*found, self.mlp(h, activate))
+
+    def _after(self, activate: Activation, x: Tensor, mixed: Tensor, *beside: Tensor) -> tuple[Tensor]:
+        x = x + self.attention.out(mixed)
+        return (x + (self.mlp(self.mlp_norm(x), activate) if self.mlp_norm else beside[0]),)
 
 
 def _joined(*linears: nn.Module) -> nn.Linear:
@@ -293,7 +314,7 @@ class Decoder(nn.Module):
             tokens_N, positions_N = F.pad(tokens_N, (0, surplus)), F.pad(positions_N, (0, surplus))
         attend: Attend
         if exact:
-            attend = ExactAttention(packed, pages, tokens_N.shape[0], device)
+            attend = ExactAttention(packed, pages, tokens_N.shape[0], self.config, self.dtype, device)
         elif pages is None:
             attend = PackedAttention(packed, tokens_N.shape[0], device)
         else:
@@ -309,9 +330,10 @@ class Decoder(nn.Module):
             table = self._turns.setdefault(device, RotaryTable(self.config.rotary, device))
             turns = table(positions_N, packed.last, self.dtype)
         activate = ACTIVATIONS[self.config.activation]
-        how = Pass(attend, turns, activate, lambda linear, x: linear(x))
+        how = Pass(attend, turns, activate, tokens_N.shape[0])
         if exact:
-            how = Pass(attend, turns, partial(in_any_company, activate), in_fixed_rows)
+            rows_at_a_time = FIXED_ROWS if self.dtype == torch.bfloat16 else tokens_N.shape[0]
+            how = Pass(attend, turns, partial(in_any_company, activate), rows_at_a_time)
         for block in self.blocks:
             x = block(x, how)
         out: Tensor = self.norm(x)
@@ -320,29 +342,40 @@ class Decoder(nn.Module):
     def logits(self, hidden_MD: Tensor, *, exact: bool = False) -> Tensor:
         """Logits, float32 [M, vocab_size].
 
-        With `exact` the product itself is done in float32 and on at least 16 rows. Otherwise it is done in the weights'
-        precision, and again in float32 for the likeliest tokens of each row: bfloat16 has three digits, so several of
-        them would often tie for the first place.
+        With `exact` they are `exact_logits` put together. Otherwise the product is done in the weights' precision, and
+        again in float32 for the likeliest tokens of each row: bfloat16 has three digits, so several of them would often
+        tie for the first place.
         """
+        if exact:
+            out = torch.empty(hidden_MD.shape[0], self.config.vocab_size, device=hidden_MD.device)
+            for rows, part, piece in self.exact_logits(hidden_MD):
+                out[rows, part] = piece[: out[rows].shape[0]]
+            return out
         if isinstance(self.head, QuantisedLinear):
-            return self.head.logits(hidden_MD, exact=exact)
+            near: Tensor = self.head(hidden_MD).float()
+            return near
         assert isinstance(self.head, nn.Linear)
         weight, bias = self.head.weight, self.head.bias
-        if not exact:
-            near = F.linear(hidden_MD, weight, bias).float()
-            return near if weight.dtype == torch.float32 else _sharpened(near, hidden_MD, weight, bias)
-        rows = hidden_MD.shape[0]
-        if weight.dtype == torch.float32:
-            return F.linear(F.pad(hidden_MD, (0, 0, 0, max(0, EXACT_ROWS - rows))), weight, bias)[:rows]
-        wide = F.pad(hidden_MD.float(), (0, 0, 0, -rows % FIXED_ROWS))
-        out = torch.empty(wide.shape[0], weight.shape[0], device=wide.device)
-        with _bfloat16_products():
-            for start in range(0, weight.shape[0], HEAD_CHUNK):
-                part = slice(start, start + HEAD_CHUNK)
-                widened, own = weight[part].float(), None if bias is None else bias[part].float()
-                for row in range(0, wide.shape[0], FIXED_ROWS):
-                    out[row : row + FIXED_ROWS, part] = F.linear(wide[row : row + FIXED_ROWS], widened, own)
-        return out[:rows]
+        near = F.linear(hidden_MD, weight, bias).float()
+        return near if weight.dtype == torch.float32 else _sharpened(near, hidden_MD, weight, bias)
+
+    def exact_logits(self, hidden_MD: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Logits in float32, of the same bits in any company: rows, part of the vocabulary, and [HEAD_ROWS, part].
+
+        The last rows' piece is filled up. A bfloat16 head's products take bfloat16 instructions, which lose nothing.
+        """
+        head = self.head
+        assert isinstance(head, nn.Linear | QuantisedLinear)
+        narrow, bias = isinstance(head, nn.Linear) and head.weight.dtype == torch.bfloat16, head.bias
+        wide = F.pad(hidden_MD.float(), (0, 0, 0, -hidden_MD.shape[0] % HEAD_ROWS))
+        for start in range(0, self.config.vocab_size, HEAD_CHUNK):
+            part = slice(start, min(start + HEAD_CHUNK, self.config.vocab_size))
+            weight = head.weight[part] if isinstance(head, nn.Linear) else head.dequantised(part)
+            widened, own = weight.float(), None if bias is None else bias[part].float()
+            for row in range(0, hidden_MD.shape[0], HEAD_ROWS):
+                with _bfloat16_products() if narrow else nullcontext():
+                    piece = F.linear(wide[row : row + HEAD_ROWS], widened, own)
+                yield slice(row, row + HEAD_ROWS), part, piece
 
 
 @contextmanager

@@ -63,19 +63,6 @@ class QuantisedLinear(nn.Module):
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.packed, GROUP, self.scales)[:, : self.out]
         return y if self.bias is None else y + self.bias
 
-    def logits(self, x: Tensor, *, exact: bool) -> Tensor:
-        """As a language model's head: float32 [rows, out]; `exact` multiplies in float32."""
-        if not exact:
-            wide: Tensor = self(x).float()
-            return wide
-        parts: list[Tensor] = []
-        for start in range(0, self.out, 8192):
-            part = slice(start, start + 8192)
-            parts.append(F.linear(x.float(), self.dequantised(part).float()))
-        y = torch.cat(parts, -1)
-        out: Tensor = y if self.bias is None else y + self.bias.float()
-        return out
-
 
 class QuantisedEmbedding(nn.Module):
     """Token embeddings that share the int8 rows of the head."""

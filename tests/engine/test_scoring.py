@@ -145,7 +145,7 @@ def test_a_pass_that_raises_leaves_no_blocks_behind(stories: LocalGenerator, mon
     requests = [ScoreRequest("a b c d", f" {word}") for word in ("x", "y", "z")]
     with monkeypatch.context() as patched:
         patched.setattr(
-            stories.decoder, "logits", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("broken product"))
+            stories.decoder, "exact_logits", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("broken product"))
         )
         with pytest.raises(RuntimeError, match="broken product"):
             stories.score(requests)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,9 +13,11 @@ from test_families import pages
 from torch import nn
 
 from fairground.kernels.packed_linear import PackedLinear
-from fairground.models.decoder import Decoder, in_fixed_rows
+from fairground.models.attention import ExactAttention
+from fairground.models.decoder import FIXED_ROWS, Decoder, Pass
 from fairground.models.load import load_folder
-from fairground.models.packed import Packed, Pages
+from fairground.models.packed import BLOCK, Packed, Pages
+from fairground.training.sizes import new_config
 
 LENGTH = 130
 
@@ -58,10 +62,16 @@ def test_a_row_of_a_product_in_any_number_of_rows(
     out, in_ = shape
     torch.manual_seed(0)
     linear = made(nn.Linear(in_, out, dtype=torch.bfloat16))
-    x = torch.randn(1500, in_).bfloat16()
-    whole = in_fixed_rows(linear, x)
+    x = torch.randn(1536, in_).bfloat16()
+
+    def rows_of(some: torch.Tensor) -> torch.Tensor:
+        filled = nn.functional.pad(some, (0, 0, 0, -some.shape[0] % FIXED_ROWS))
+        (found,) = Pass(None, None, None, FIXED_ROWS).by_rows(lambda part: (linear(part),), filled)  # type: ignore[arg-type]
+        return found[: some.shape[0]]
+
+    whole = rows_of(x)
     for start, rows in [(0, 16), (0, 17), (5, 31), (64, 64), (7, 65), (1, 129), (3, 256), (400, 257), (11, 1024)]:
-        assert torch.equal(in_fixed_rows(linear, x[start : start + rows]), whole[start : start + rows])
+        assert torch.equal(rows_of(x[start : start + rows]), whole[start : start + rows])
 
 
 @pytest.mark.parametrize("companions", [0, 1, 2, 16, 31])
@@ -118,3 +128,49 @@ def test_the_fused_path_equals_the_exact_one_up_to_rounding(decoder: Decoder, dt
     fused = decoder(mine, Packed.of([LENGTH])).float()
     tolerance = 1e-4 if dtype == torch.float32 else 0.15
     torch.testing.assert_close(fused, exact, atol=tolerance * float(exact.abs().max()), rtol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("heads", [(1, 1), (2, 2), (6, 2), (8, 1)], ids=str)
+@pytest.mark.parametrize("dim", [48, 64, 80])
+@pytest.mark.parametrize("window", [None, 300])
+@pytest.mark.parametrize("threads", [2, 17])
+def test_attention_to_many_keys_in_any_pieces(
+    dtype: torch.dtype, heads: tuple[int, int], dim: int, window: int | None, threads: int
+) -> None:
+    """Rows far into a text, where the kernel takes its keys in several pieces; with neighbours and without."""
+    length, other = 1200, 70
+    ours, theirs = heads
+    config = replace(
+        new_config("llama:1m", vocab_size=97, context_length=2048),
+        heads=ours,
+        kv_heads=theirs,
+        head_dim=dim,
+        rotary=None,
+    )
+    chance = torch.Generator().manual_seed(dim + ours)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=chance).to(dtype)
+
+    q, k, v = drawn(length + other, ours, dim), drawn(length + other, theirs, dim), drawn(length + other, theirs, dim)
+    blocks = -(-length // BLOCK)
+    tables = [list(range(blocks)), list(range(blocks, blocks + 5))]
+
+    def attend(pages: Pages, rows: torch.Tensor, lengths: list[int], firsts: list[int]) -> torch.Tensor:
+        packed = Packed.of(lengths, firsts)
+        exact = ExactAttention(packed, pages, len(rows), config, dtype, q.device)
+        return exact(0, q[rows], k[rows], v[rows], dim**-0.5, window)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        pool = [torch.zeros(theirs, blocks + 5, BLOCK, dim, dtype=dtype) for _ in range(2)]
+        pages = Pages(pool[:1], pool[1:], [tables], [0])
+        whole = attend(pages, torch.arange(length + other), [length, other], [0, 0])
+        for cuts in ((0, 512, 1200), (0, 1, 190, 193, 700, 1199, 1200), tuple(range(0, 1201, 240))):
+            alone = Pages(pool[:1], pool[1:], [tables[:1]], [0])
+            pieces = [attend(alone, torch.arange(low, high), [high - low], [low]) for low, high in pairwise(cuts)]
+            assert torch.equal(torch.cat(pieces), whole[:length])
+    finally:
+        torch.set_num_threads(before)

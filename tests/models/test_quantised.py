@@ -115,9 +115,6 @@ def test_an_embedding_shares_the_head_s_rows() -> None:
     head = QuantisedLinear.fit(gaussian(97, 64), 8)
     tokens = torch.tensor([0, 96, 5, 5])
     assert torch.equal(QuantisedEmbedding(head)(tokens), head.dequantised()[tokens])
-    x = gaussian(3, 64).bfloat16()
-    assert relative(head.logits(x, exact=False), head.logits(x, exact=True)) < 0.01
-    assert head.logits(x, exact=True).dtype == torch.float32
 
 
 CHECK = """
