@@ -1,14 +1,14 @@
 """Attention over packed sequences, twice: exactly reproducible, and over a cache as fast as torch can.
 
 `ExactAttention` gives a token the same bits whatever else is in the batch, however its text was cut into chunks, and
-whether its prefix was computed now or lies in a cache. Queries go to torch's fused kernel with their neighbours up to
-multiples of 64 positions, counted from the start of their own sequence, and with the keys up to there. In bfloat16, a
+whether its prefix was computed now or lies in a cache. Queries go to torch's fused kernel with all keys up to the next
+multiple of 64 positions, counted from the start of their own sequence; those that come after are masked. In bfloat16, a
 query's result was found not to depend on how many other rows there are, nor on keys that are masked for it, as long as
-the kernel packs the keys; it does from 64 rows on, where that pays for each thread. Heads that share a key head are
-rows of one product, so there are always 64, and packing pays in any batch up to FIXED_THREADS; beyond, 64 positions of
-one sequence are done at a time. In float32 nothing is packed, so fewer rows will do, but sums depend on how many keys
-there are, so it is 64 positions at a time too. What would be one piece of work is done twice, because threads would
-share out its products instead. tests/models/test_company.py holds all of it to it.
+the kernel packs the keys. It does from 64 rows on, where that pays for each thread; heads that share a key head are
+rows of one product, rows are filled up to whole pieces, and then packing pays in any batch up to FIXED_THREADS; beyond,
+64 positions of one sequence are done at a time. In float32 nothing is packed, so fewer rows will do, but sums depend on
+how many keys there are, so it is 64 positions at a time too. What would be one piece of work is done twice, because
+threads would share out its products instead. tests/models/test_company.py holds all of it to it.
 
 `FusedAttention` hands the same kernel whole prompts, and sums depend on the shape of the batch. It is for decoding in
 bfloat16, and equals the exact one up to rounding; packed_attention.py is for training.
@@ -30,6 +30,8 @@ from fairground.models.packed import BLOCK, Packed, Pages
 FIXED_THREADS = 16  # torch packs where rows, in whole pieces of 32 for each thread, are at least 4 for each key
 TILE = 64  # positions
 KEYS = 512  # that the kernel takes at a time
+SMALL = 16  # queries, in float32
+UNIT = 32  # queries; a multiple of it is a multiple of what the kernel takes at a time
 ROWS = 767  # of one product; from 768 on the kernel takes larger pieces, which is slower
 PAIRS = 1 << 20  # queries times keys of one product, for each head; what is more goes one after another
 
@@ -54,13 +56,14 @@ class _Part(NamedTuple):
 
 
 class _Stretch:
-    """Query rows of the same positions, at most `height` from each of some sequences, and the keys up to `end`."""
+    """At most `height` query rows from each of some sequences, and the keys up to position `end`."""
 
     def __init__(
-        self, parts: Sequence[_Part], begin: int, end: int, height: int, pages: Pages, rows: int, c: DecoderConfig
+        self, parts: Sequence[_Part], end: int, height: int, pages: Pages, rows: int, c: DecoderConfig
     ) -> None:
-        """`begin`: none of the positions is before it. `rows` is N."""
-        self.parts, self.rows, self._ratio, self._begin, self._end = parts, height, c.heads // c.kv_heads, begin, end
+        """`rows` is N."""
+        self.parts, self.rows, self._ratio, self._end = parts, height, c.heads // c.kv_heads, end
+        self._begin = begin = min(part.first for part in parts)
         self._pages, device = pages, pages.keys[0].device
         index = torch.full((len(parts), height), rows, dtype=torch.int64)
         position = torch.full((len(parts), height), begin, dtype=torch.int64)
@@ -132,23 +135,25 @@ class ExactAttention:
             self._blocks = used
         self._pages, self._filled = pages, packed.starts[-1]
         self._slots = [pages.slots(packed, group) for group in range(len(pages.tables))]
-        few = torch.get_num_threads() <= FIXED_THREADS
-        small = 16 if dtype == torch.float32 else TILE // 2 if few and config.heads > config.kv_heads else TILE
-        wide = few and dtype != torch.float32
-        step = max(TILE, ROWS * config.kv_heads // config.heads // TILE * TILE) if wide else TILE
+        few, shared = torch.get_num_threads() <= FIXED_THREADS, config.heads // config.kv_heads
+        if few and dtype != torch.float32:
+            unit = UNIT if shared > 1 else 2 * UNIT
+            step = max(unit, ROWS // shared // unit * unit)
+        else:
+            unit, step = TILE, TILE
         groups: dict[tuple[int, int, int], list[_Part]] = defaultdict(list)
         for s, (start, first, length) in enumerate(zip(packed.starts, packed.firsts, packed.lengths, strict=False)):
             stop = first + length
-            begin, end = first // TILE * TILE, -(-stop // TILE) * TILE
-            for low in range(begin, end, step):
-                high = min(end, low + step)
-                at, own = max(first, low), min(stop, high) - max(first, low)
-                groups[low, high, small if own <= small else high - low].append(_Part(s, start + at - first, own, at))
+            for low in range(first if step != TILE else first // TILE * TILE, stop, step):
+                at, high = max(first, low), min(stop, low + step)
+                height = SMALL if dtype == torch.float32 and high - at <= SMALL else -(-(high - at) // unit) * unit
+                end = -(-high // TILE) * TILE
+                groups[at // KEYS, end, height].append(_Part(s, start + at - first, high - at, at))
         self._stretches = []
-        for (begin, end, height), parts in groups.items():
+        for (_, end, height), parts in groups.items():
             most = max(1, PAIRS // (height * end)) if few else 1
             for i in range(0, len(parts), most):
-                self._stretches.append(_Stretch(parts[i : i + most], begin, end, height, pages, rows, config))
+                self._stretches.append(_Stretch(parts[i : i + most], end, height, pages, rows, config))
 
     def __call__(
         self, layer: int, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, scale: float, window: int | None
@@ -205,24 +210,34 @@ class FusedAttention:
         for s in range(self._single, len(self._ends)):
             first, end = self._packed.firsts[s], self._ends[s]
             rows = slice(self._packed.starts[s], self._packed.starts[s + 1])
-            q = q_NHD[rows].transpose(0, 1)[None]
             if first == 0:
                 k, v = k_NGD[rows].transpose(0, 1)[None], v_NGD[rows].transpose(0, 1)[None]
             else:
-                k, v = (pool[:, self._tables[group][s]].flatten(1, 2)[None, :, :end] for pool in (keys, values))
-            ratio = q.shape[1] // k.shape[1]
-            k, v = (x.repeat_interleave(ratio, 1) if ratio > 1 else x for x in (k, v))
-            plain = first == 0 and (window is None or window >= end)
-            mask = None if plain else self._causal(s, window, q.device)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=plain, scale=scale)
-            parts.append(mixed[0].transpose(0, 1))
+                table = self._tables[group][s]
+                k, v = (pool.index_select(1, table).flatten(1, 2)[None, :, :end] for pool in (keys, values))
+            kv_heads, ratio = k.shape[1], q_NHD.shape[1] // k.shape[1]
+            if first == 0 and (window is None or window >= end):
+                q = q_NHD[rows].transpose(0, 1)[None]
+                k, v = (x.repeat_interleave(ratio, 1) if ratio > 1 else x for x in (k, v))
+                mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+                parts.append(mixed[0].transpose(0, 1))
+                continue
+            # Query heads that share a key head are rows of one product.
+            dim = q_NHD.shape[2]
+            q = q_NHD[rows].reshape(-1, kv_heads, ratio, dim).permute(1, 2, 0, 3).reshape(1, kv_heads, -1, dim)
+            mask = self._hidden(s, window, q.dtype, q.device).repeat(ratio, 1)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+            parts.append(mixed.view(kv_heads, ratio, -1, dim).permute(2, 0, 1, 3).flatten(1, 2))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _causal(self, s: int, window: int | None, device: torch.device) -> Tensor:
+    def _hidden(self, s: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """−inf where a query of sequence s must not see a key, else 0: [queries, keys]."""
         if (s, window) not in self._visible:
             query = torch.arange(self._packed.firsts[s], self._ends[s], device=device)[:, None]
             back = query - torch.arange(self._ends[s], device=device)
-            self._visible[s, window] = back >= 0 if window is None else (back >= 0) & (back < window)
+            hidden = back < 0 if window is None else (back < 0) | (back >= window)
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+            self._visible[s, window] = mask
         return self._visible[s, window]
 
     def _decode(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from scripted import LIMITS, Served, until
+from scripted import LIMITS, Served, serving, until
 
 from fairground.errors import FairgroundError, TemplateError
+from fairground.serving.app import create_app
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 JSON = {"content-type": "application/json"}
@@ -141,12 +144,52 @@ def test_an_exploding_schema(served: Served, good: None) -> None:
     assert status in (200, 400), answer
 
 
-def test_many_schemas(served: Served, good: None) -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.verify)])
+def test_many_schemas(served: Served, good: None, count: int) -> None:
     """What is kept of them is bounded (tests/engine/test_constraint.py)."""
-    for number in range(300):
+    for number in range(count):
         of = schema({"type": "object", "properties": {f"field{number}": {"type": "integer"}}})
         status, answer, _ = post(served, CHAT, chat(response_format=of, max_tokens=1))
         assert status == 200, answer
+
+
+@pytest.fixture
+def defaults(served: Served) -> Any:
+    """The same models under the limits that a server has where nobody sets any."""
+    with serving(create_app({"tiny": served.local})) as url:
+        yield replace(served, url=url)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (text(prompt=["a"] * 10**5), 400, "for 100,000 prompts"),
+        (b'{"model": ' + b"[" * 10**5, 400, "JSON"),
+        (chat(messages=[{"role": "user", "content": "a" * 3_900_000}]), 400, "sees 64"),
+        (b"x" * 4_000_001, 413, "over 4,000,000 bytes"),
+    ],
+    ids=["prompts", "deep", "long", "longer"],
+)
+def test_limits_that_nobody_set(defaults: Served, body: bytes, status: int, said: str) -> None:
+    begun = time.monotonic()
+    got, answer, _ = post(defaults, TEXT if b'"prompt"' in body[:40] else CHAT, body)
+    assert got == status, answer
+    assert said in answer["error"]["message"]
+    assert time.monotonic() - begun < 10
+    assert post(defaults, TEXT, text(max_tokens=1))[0] == 200
+
+
+def test_a_body_that_says_it_is_endless(defaults: Served) -> None:
+    """Refused by its length alone; nothing of the 200 MB is waited for."""
+    connection = http.client.HTTPConnection(urlsplit(defaults.url).netloc, timeout=10)
+    connection.putrequest("POST", CHAT)
+    connection.putheader("content-type", "application/json")
+    connection.putheader("content-length", str(200 * 10**6))
+    connection.endheaders(b"{")
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert "4,000,000 bytes" in json.loads(answer.read())["error"]["message"]
+    connection.close()
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "[::1]", "[::1]:8000"])
