@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fairground.models.decoder import Decoder
+from fairground.models.decoder import HEAD_CHUNK, Decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +31,29 @@ def likelihoods(
 ) -> Likelihoods:
     """Of `tokens[j]` after the hidden state in row `rows[j]`, and of each row's `alternatives` likeliest tokens."""
     count, device = hidden_MD.shape[0], hidden_MD.device
+    parts = -(-decoder.config.vocab_size // HEAD_CHUNK)
     row, token = torch.tensor(rows, device=device), torch.tensor(tokens, device=device)
     own = torch.empty(len(tokens), device=device)
-    greatest: dict[int, list[Tensor]] = {}  # by the first token of a part: one tensor for each piece of rows
-    sums: dict[int, list[Tensor]] = {}
-    best: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    most, sums = torch.empty(2, count, parts, device=device)
+    best: list[list[tuple[float, int]]] = [[] for _ in range(count)]  # logits of the likeliest of each part
     for piece, part, logits in decoder.exact_logits(hidden_MD):
+        number = part.start // HEAD_CHUNK
         mine = ((row >= piece.start) & (row < piece.stop) & (token >= part.start) & (token < part.stop)).nonzero()[:, 0]
         own[mine] = logits[row[mine] - piece.start, token[mine] - part.start]
-        if alternatives:
-            values, indices = logits.topk(min(alternatives, logits.shape[1]))
-            best.setdefault(part.start, []).append((values, indices + part.start))
-        greatest.setdefault(part.start, []).append(logits.amax(-1))
+        most[piece, number] = logits.amax(-1)
         # The greatest's own log-probability is minus the logarithm of the sum.
-        sums.setdefault(part.start, []).append(logits.log_softmax(-1).amax(-1))
-    most = torch.stack([torch.cat(pieces) for pieces in greatest.values()], -1)  # [rows, parts]
-    parts = most - torch.stack([torch.cat(pieces) for pieces in sums.values()], -1)
-    whole = parts.amax(-1) - parts.log_softmax(-1).amax(-1)
-    beside: list[tuple[tuple[int, float], ...]] = [()] * count
-    if alternatives:
-        values = torch.cat([torch.cat([v for v, _ in pieces]) for pieces in best.values()], -1)
-        indices = torch.cat([torch.cat([i for _, i in pieces]) for pieces in best.values()], -1)
-        chosen = values.topk(min(alternatives, values.shape[1]))
-        logprobs = (chosen.values - whole[:, None])[:count].tolist()
-        names = indices.gather(-1, chosen.indices)[:count].tolist()
-        beside = [tuple(zip(name, logprob, strict=True)) for name, logprob in zip(names, logprobs, strict=True)]
+        sums[piece, number] = -logits.log_softmax(-1).amax(-1)
+        if alternatives:
+            top = logits.topk(min(alternatives, logits.shape[1]))
+            for one, values, indices in zip(best[piece], top.values.tolist(), top.indices.tolist(), strict=True):
+                one += zip(values, (part.start + index for index in indices), strict=True)
+    logs = most + sums
+    whole = logs.amax(-1) - logs.log_softmax(-1).amax(-1)
+    likeliest = [sorted(one, key=lambda pair: -pair[0])[:alternatives] for one in best]
+    logprobs = torch.tensor([[value for value, _ in one] for one in likeliest]) - whole[:, None].cpu()
+    beside = [
+        tuple(zip((index for _, index in one), values, strict=True))
+        for one, values in zip(likeliest, logprobs.tolist(), strict=True)
+    ]
     greedy = own >= most.amax(-1)[row]
     return Likelihoods((own - whole[row]).tolist(), greedy.tolist(), beside)

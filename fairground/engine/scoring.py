@@ -117,7 +117,8 @@ def _found(
     try:
         while ready and not (stop and stop.is_set()):
             compute(_pass, decoder, cache, ready, held, answers)
-        compute(answers.finish, decoder)
+        if not ready:
+            compute(answers.finish, decoder)
     finally:
         compute(_release, cache, held)
     return list(zip(answers.scores, answers.greedy, strict=True))

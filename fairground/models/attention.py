@@ -46,6 +46,12 @@ class Attend(Protocol):
         ...
 
 
+def unseen(back: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
+    """−inf where a query must not see the key that stands `back` positions before it, else 0."""
+    hidden = back < 0 if window is None else (back < 0) | (back >= window)
+    return torch.zeros(back.shape, dtype=dtype, device=back.device).masked_fill_(hidden, float("-inf"))
+
+
 class _Part(NamedTuple):
     """Some of a sequence's query rows."""
 
@@ -93,9 +99,7 @@ class _Stretch:
         """−inf where a query must not see a key, else 0: [parts, 1, ratio · height, keys]."""
         if window not in self._masks:
             key = torch.arange(self._first_key(window), self._end, device=self._position.device)
-            back = self._position[:, :, None] - key
-            hidden = back < 0 if window is None else (back < 0) | (back >= window)
-            mask = torch.zeros(hidden.shape, dtype=dtype, device=key.device).masked_fill_(hidden, float("-inf"))
+            mask = unseen(self._position[:, :, None] - key, window, dtype)
             self._masks[window] = mask[:, None].repeat(1, 1, self._ratio, 1)
         return self._masks[window]
 
@@ -188,7 +192,7 @@ class FusedAttention:
         lengths = packed.lengths
         self._packed, self._pages, self._filled = packed, pages, packed.starts[-1]
         self._single = next((s for s, length in enumerate(lengths) if length > 1), len(lengths))
-        self._visible: dict[tuple[int, int | None], Tensor] = {}
+        self._masks: dict[tuple[int, int | None], Tensor] = {}
         self._ends = [first + length for first, length in zip(packed.firsts, lengths, strict=True)]
         self._slots, self._tables, self._singles = [], [], []
         longest = -(-max(self._ends[: self._single], default=0) // BLOCK)
@@ -232,13 +236,10 @@ class FusedAttention:
 
     def _hidden(self, s: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
         """−inf where a query of sequence s must not see a key, else 0: [queries, keys]."""
-        if (s, window) not in self._visible:
+        if (s, window) not in self._masks:
             query = torch.arange(self._packed.firsts[s], self._ends[s], device=device)[:, None]
-            back = query - torch.arange(self._ends[s], device=device)
-            hidden = back < 0 if window is None else (back < 0) | (back >= window)
-            mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
-            self._visible[s, window] = mask
-        return self._visible[s, window]
+            self._masks[s, window] = unseen(query - torch.arange(self._ends[s], device=device), window, dtype)
+        return self._masks[s, window]
 
     def _decode(
         self, keys: Tensor, values: Tensor, table: Tensor, q_NHD: Tensor, scale: float, window: int | None
@@ -253,10 +254,9 @@ class FusedAttention:
         if sequences == 1 and (window is None or window >= self._ends[0]):
             k, v = k[:, :, : self._ends[0]], v[:, :, : self._ends[0]]
         else:
-            if (-1, window) not in self._visible:
+            if (-1, window) not in self._masks:
                 back = self._end[:, None] - 1 - torch.arange(k.shape[2], device=q.device)
-                seen = back >= 0 if window is None else (back >= 0) & (back < window)
-                self._visible[-1, window] = seen[:, None, None]
-            mask = self._visible[-1, window]
+                self._masks[-1, window] = unseen(back, window, q.dtype)[:, None, None]
+            mask = self._masks[-1, window]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         return mixed.reshape(sequences, -1, dim)

@@ -21,7 +21,6 @@ from fairground.models.rotary import RotaryTable, rotate
 
 EXACT_ROWS = 16  # a float32 product's rows were found not to depend on their number from 8 on; see attention.py
 FIXED_ROWS = 256  # of a bfloat16 product, whose sums oneDNN splits by how many rows there are
-HEAD_ROWS = 256
 HEAD_CHUNK = 8192  # tokens of the vocabulary whose weights are widened to float32 at a time
 SHARP = 32  # tokens
 SHARE = 32768  # numbers that torch gives one thread (at::internal::GRAIN_SIZE)
@@ -349,7 +348,7 @@ class Decoder(nn.Module):
         if exact:
             out = torch.empty(hidden_MD.shape[0], self.config.vocab_size, device=hidden_MD.device)
             for rows, part, piece in self.exact_logits(hidden_MD):
-                out[rows, part] = piece[: out[rows].shape[0]]
+                out[rows, part] = piece
             return out
         if isinstance(self.head, QuantisedLinear):
             near: Tensor = self.head(hidden_MD).float()
@@ -360,22 +359,25 @@ class Decoder(nn.Module):
         return near if weight.dtype == torch.float32 else _sharpened(near, hidden_MD, weight, bias)
 
     def exact_logits(self, hidden_MD: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Logits in float32, of the same bits in any company: rows, part of the vocabulary, and [HEAD_ROWS, part].
+        """Logits in float32, of the same bits in any company: some rows, a part of the vocabulary, and [rows, part].
 
-        The last rows' piece is filled up. A bfloat16 head's products take bfloat16 instructions, which lose nothing.
+        Every row comes with the same parts, in their order. A bfloat16 head's products take bfloat16 instructions,
+        which lose nothing.
         """
         head = self.head
         assert isinstance(head, nn.Linear | QuantisedLinear)
         narrow, bias = isinstance(head, nn.Linear) and head.weight.dtype == torch.bfloat16, head.bias
-        wide = F.pad(hidden_MD.float(), (0, 0, 0, -hidden_MD.shape[0] % HEAD_ROWS))
+        count = hidden_MD.shape[0]
+        wide = F.pad(hidden_MD.float(), (0, 0, 0, -count % FIXED_ROWS))
         for start in range(0, self.config.vocab_size, HEAD_CHUNK):
             part = slice(start, min(start + HEAD_CHUNK, self.config.vocab_size))
             weight = head.weight[part] if isinstance(head, nn.Linear) else head.dequantised(part)
             widened, own = weight.float(), None if bias is None else bias[part].float()
-            for row in range(0, hidden_MD.shape[0], HEAD_ROWS):
+            for row in range(0, count, FIXED_ROWS):
+                rows = slice(row, min(row + FIXED_ROWS, count))
                 with _bfloat16_products() if narrow else nullcontext():
-                    piece = F.linear(wide[row : row + HEAD_ROWS], widened, own)
-                yield slice(row, row + HEAD_ROWS), part, piece
+                    piece = F.linear(wide[row : row + FIXED_ROWS], widened, own)
+                yield rows, part, piece[: rows.stop - row]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairground.models.attention import unseen
 from fairground.models.packed import Packed
 
 GRAIN = 32  # tokens; lengths are padded to multiples of it
@@ -128,7 +129,5 @@ class PackedAttention:
         """0 where a query sees a key, −inf where it does not: [T, T]."""
         if (height, window) not in self._hidden:
             step = torch.arange(height, device=like.device)
-            back = step[:, None] - step
-            unseen = back < 0 if window is None else (back < 0) | (back >= window)
-            self._hidden[height, window] = torch.zeros_like(back, dtype=like.dtype).masked_fill_(unseen, float("-inf"))
+            self._hidden[height, window] = unseen(step[:, None] - step, window, like.dtype)
         return self._hidden[height, window]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
+import hellaswag
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,12 +15,6 @@ from fairground.engine.local import LocalGenerator, open_model
 from fairground.engine.scoring import tree
 from fairground.errors import RequestError
 from fairground.types import ScoreRequest
-
-
-def hellaswag(shared: Path, count: int) -> tuple[list[ScoreRequest], list[dict]]:
-    lines = (shared / "data" / "benchmarks" / "hellaswag_val.jsonl").read_text().splitlines()[:count]
-    items = [json.loads(line) for line in lines]
-    return [ScoreRequest(item["context"], " " + choice) for item in items for choice in item["choices"]], items
 
 
 def harness(folder: Path, requests: list[ScoreRequest], gguf: str | None = None) -> list[tuple[float, bool]]:
@@ -34,26 +28,17 @@ def harness(folder: Path, requests: list[ScoreRequest], gguf: str | None = None)
     return lm.loglikelihood(wanted, disable_tqdm=True)
 
 
-def accuracies(scores: list[float], items: list[dict]) -> tuple[float, float]:
-    plain = normalised = at = 0
-    for item in items:
-        part = scores[at : at + len(item["choices"])]
-        at += len(part)
-        plain += max(range(len(part)), key=part.__getitem__) == item["gold"]
-        lengths = [len(choice) for choice in item["choices"]]
-        normalised += max(range(len(part)), key=lambda i: part[i] / lengths[i]) == item["gold"]
-    return plain / len(items), normalised / len(items)
-
-
 def compare_with_harness(model: LocalGenerator, folder: Path, gguf: str | None, shared: Path, count: int) -> None:
-    requests, items = hellaswag(shared, count)
+    items = hellaswag.read(shared, count)
+    requests = hellaswag.requests(items)
     first = [ScoreRequest("", items[0]["context"]), ScoreRequest("A trailing space ", "moves over.")]
     theirs = harness(folder, [*requests, *first], gguf)
     ours = model.score([*requests, *first])
     for mine, (logprob, greedy) in zip(ours, theirs, strict=True):
         assert mine.logprob == pytest.approx(logprob, abs=1e-3)
         assert mine.greedy == greedy
-    assert accuracies([s.logprob for s in ours], items) == accuracies([s[0] for s in theirs], items)
+    found = hellaswag.accuracies([s.logprob for s in ours], items)
+    assert found == hellaswag.accuracies([s[0] for s in theirs], items)
 
 
 @pytest.fixture(scope="module")

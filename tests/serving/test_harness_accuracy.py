@@ -5,26 +5,16 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import hellaswag
 import lm_eval
 import pytest
 import yaml
 from command import Command
 from lm_eval.tasks import TaskManager
-
-
-def accuracies(logprobs: list[float], items: list[dict[str, Any]]) -> tuple[float, float]:
-    """Plain, and by the choices' lengths: the harness's `acc` and `acc_norm`."""
-    plain = normalised = at = 0
-    for item in items:
-        choices = item["choices"]
-        own, at = logprobs[at : at + len(choices)], at + len(choices)
-        plain += max(range(len(own)), key=own.__getitem__) == item["gold"]
-        lengths = [len(choice) for choice in choices]
-        normalised += max(range(len(own)), key=lambda i: own[i] / lengths[i]) == item["gold"]
-    return plain / len(items), normalised / len(items)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +32,10 @@ def test_hellaswag(
 ) -> None:
     """A task of the harness's own, read from a file; its `local-completions`, with the server's tokenizer."""
     path = request.getfixturevalue(model)
-    lines = (shared / "data" / "benchmarks" / "hellaswag_val.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-    items = [json.loads(line) for line in lines]
+    items = hellaswag.read(shared, count)
     here = tmp_path / "task"
     here.mkdir()
-    (here / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (here / "items.jsonl").write_text("\n".join(map(json.dumps, items)) + "\n", encoding="utf-8")
     task = {
         "task": "hellaswag_here",
         "dataset_path": "json",
@@ -70,8 +59,8 @@ def test_hellaswag(
         task_manager=TaskManager(include_path=str(here), include_defaults=False),
         bootstrap_iters=0,
     )["results"]["hellaswag_here"]
-    pairs = [{"context": item["context"], "continuation": f" {choice}"} for item in items for choice in item["choices"]]
+    pairs = [asdict(request) for request in hellaswag.requests(items)]
     (here / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)) + "\n", encoding="utf-8")
     scored = [json.loads(line) for line in command("score", str(path), str(here / "pairs.jsonl")).out.splitlines()]
-    ours = accuracies([score["logprob"] for score in scored], items)
+    ours = hellaswag.accuracies([score["logprob"] for score in scored], items)
     assert (found["acc,none"], found["acc_norm,none"]) == pytest.approx(ours)
