@@ -101,8 +101,9 @@ async def chats(url: str, seed: int) -> dict[str, float]:
                 asked, written = asked + chunk.usage.prompt_tokens, written + chunk.usage.completion_tokens
         firsts.append(first or 0.0)
 
-    await asyncio.gather(*(one(prompt) for prompt in prompts(seed)))
-    took = time.perf_counter() - begun
+    async with client:
+        await asyncio.gather(*(one(prompt) for prompt in prompts(seed)))
+        took = time.perf_counter() - begun
     assert written == CHATS * WRITTEN, f"{written} tokens were written"
     return {"output_tokens_per_s": written / took, "first_token_s": statistics.median(firsts), "prompt_tokens": asked}
 
@@ -176,9 +177,10 @@ async def memory(url: str, process: psutil.Process, requests: int) -> dict[str, 
             await client.completions.create(model="model", prompt=prompt, max_tokens=2, temperature=0)
 
     sizes = []
-    for count in (requests // 10, requests - requests // 10):
-        await asyncio.gather(*(one() for _ in range(count)))
-        sizes.append(process.memory_info().rss / 1e6)
+    async with client:
+        for count in (requests // 10, requests - requests // 10):
+            await asyncio.gather(*(one() for _ in range(count)))
+            sizes.append(process.memory_info().rss / 1e6)
     return {"memory_after_a_tenth_mb": sizes[0], "memory_after_all_mb": sizes[1], "requests": requests}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -185,6 +185,22 @@ class Stream(Protocol):
     def __iter__(self) -> Iterator[TokenEvent]: ...
     def completion(self) -> Completion: ...
     def cancel(self) -> None: ...
+
+
+StreamEvent = TokenEvent | Completion | BaseException
+"""What comes of a running request: tokens, and at the end the whole answer or what went wrong."""
+
+
+@runtime_checkable
+class Listened(Protocol):
+    """What a Stream may have besides, so that nobody has to wait for it in a thread of their own."""
+
+    def listen(self, listener: Callable[[StreamEvent], None]) -> None:
+        """Hands over every event, those that have come and those to come, on whatever thread it comes.
+
+        The listener must return at once and may not raise. Nobody may iterate over the stream besides.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

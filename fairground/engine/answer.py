@@ -5,14 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
 from fairground.engine.constraint import Constraint
 from fairground.engine.sampler import Sampler
 from fairground.models.tokenizer import Tokenizer
-from fairground.types import Completion, FinishReason, Message, Request, Timing, TokenEvent
+from fairground.types import Completion, FinishReason, Message, Request, StreamEvent, Timing, TokenEvent
 
 CONTEXT = 8  # prompt tokens that decide how the first written one is spelt
 
@@ -24,13 +24,25 @@ class LocalStream:
         self.request, self.prompt, self.constraint = request, prompt, constraint
         self.accepted = time.perf_counter()
         self.cancelled = threading.Event()
-        self._events: queue.SimpleQueue[TokenEvent | Completion | BaseException] = queue.SimpleQueue()
-        self._seen: list[TokenEvent] = []
+        self._events: queue.SimpleQueue[StreamEvent] = queue.SimpleQueue()
         self._end: Completion | BaseException | None = None
+        self._listening = threading.Lock()
+        self._listener: Callable[[StreamEvent], None] | None = None
 
-    def put(self, event: TokenEvent | Completion | BaseException) -> None:
+    def put(self, event: StreamEvent) -> None:
         """The engine's side: the next token, the end, or what went wrong."""
-        self._events.put(event)
+        with self._listening:
+            if self._listener is None:
+                self._events.put(event)
+            else:
+                self._listener(event)
+
+    def listen(self, listener: Callable[[StreamEvent], None]) -> None:
+        """See fairground.types.Listened."""
+        with self._listening:
+            while not self._events.empty():
+                listener(self._events.get())
+            self._listener = listener
 
     def __iter__(self) -> Iterator[TokenEvent]:
         """Token events as they come; raises what the engine raised."""
@@ -108,9 +120,15 @@ class Answer:
         self._logprobs: list[float] = []
         self._times: list[float] = []
 
-    def add(self, logits_V: Tensor) -> FinishReason | None:
-        """Chooses the next token and tells the stream. Why the answer is done, or None where it goes on."""
-        token, logprob, alternatives = self._sampler.choose(logits_V)
+    def add(self, logits_V: Tensor, likeliest: int | None = None) -> FinishReason | None:
+        """Chooses the next token and tells the stream. Why the answer is done, or None where it goes on.
+
+        `likeliest`: the token of the greatest logit, where that is known.
+        """
+        if likeliest is not None and self._sampler.takes(likeliest):
+            token, logprob, alternatives = likeliest, None, ()
+        else:
+            token, logprob, alternatives = self._sampler.choose(logits_V)
         now = time.perf_counter()
         ended = token in self._ends
         self.tokens.append(token)

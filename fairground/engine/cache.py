@@ -27,7 +27,7 @@ class Cache:
         self.groups = [self.windows.index(window) for window in config.windows]
         limit = -(-tokens // BLOCK)
         self.pools = [BlockPool(limit, min(limit, KEPT_TOKENS // BLOCK)) for _ in self.windows]
-        shape = (config.kv_heads, 16, BLOCK, config.head_dim)
+        shape = (16, BLOCK, config.kv_heads, config.head_dim)
         self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
         self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
 
@@ -46,7 +46,7 @@ class Cache:
         for layer, own in enumerate(self.groups):
             if own == group:
                 for tensor in (self._keys[layer], self._values[layer]):
-                    tensor[:, target] = tensor[:, source]
+                    tensor[target] = tensor[source]
 
     def view(self, tables: Sequence[Sequence[Sequence[int]]]) -> Pages:
         """What one forward pass sees: `tables[group][sequence]`."""
@@ -55,12 +55,12 @@ class Cache:
 
     def _grow(self) -> None:
         for layer, group in enumerate(self.groups):
-            while self._keys[layer].shape[1] < self.pools[group].size:
+            while self._keys[layer].shape[0] < self.pools[group].size:
                 self._keys[layer], self._values[layer] = _doubled(self._keys[layer]), _doubled(self._values[layer])
 
 
 def _doubled(tensor: Tensor) -> Tensor:
-    return torch.cat((tensor, torch.zeros_like(tensor)), 1)
+    return torch.cat((tensor, torch.zeros_like(tensor)))
 
 
 def bytes_per_token(config: DecoderConfig, dtype: torch.dtype) -> int:

@@ -115,11 +115,12 @@ class Loop:
 
     def _advance(self, texts: Sequence[Text], logits: Tensor) -> None:
         """Chooses each text's next token, tells its stream, and ends those that are done."""
-        for job, row in zip(texts, logits, strict=True):
+        best = logits[:, : min(self._tokenizer.vocab_size, logits.shape[1])].argmax(-1).tolist()
+        for job, row, likeliest in zip(texts, logits, best, strict=True):
             assert isinstance(job, _Job)
             try:
                 job.answer.cached_tokens = job.reused or 0
-                reason = job.answer.add(row)
+                reason = job.answer.add(row, likeliest)
             except Exception as error:
                 self._drop(job)
                 job.answer.stream.put(error)

@@ -38,6 +38,12 @@ class Sampler:
         self._bias = list(biased), torch.tensor(list(biased.values()))
         self._banned = [token for token in banned if token < known]
 
+    def takes(self, likeliest: int) -> bool:
+        """Whether the model's likeliest token is what `choose` would give, and all that it would."""
+        s = self._sampling
+        plain = s.temperature == 0 and s.logprobs is None and not s.logit_bias and self._seen is None
+        return plain and self._constraint is None and likeliest not in self._banned
+
     def choose(self, logits_V: Tensor) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
         """The token, its log-probability and the most likely alternatives with theirs, best first.
 

@@ -92,8 +92,8 @@ class _Stretch:
             tables = (self._pages.tables[group][part.sequence] for part in self.parts)
             blocks = [_filled(table, self._end // BLOCK)[first:] for table in tables]
             self._tables[group, first] = torch.tensor(blocks, device=pool.device).flatten()
-        found = pool.index_select(1, self._tables[group, first])
-        return found.view(pool.shape[0], len(self.parts), -1, pool.shape[-1]).transpose(0, 1)
+        found = pool.index_select(0, self._tables[group, first])
+        return found.view(len(self.parts), -1, *pool.shape[2:]).transpose(1, 2)
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """−inf where a query must not see a key, else 0: [parts, 1, ratio · height, keys]."""
@@ -166,13 +166,13 @@ class ExactAttention:
         kv_heads = k_NGD.shape[1]
         ratio, where = heads // kv_heads, 0
         if self._own:
-            keys = k_NGD.new_zeros(kv_heads, self._blocks, BLOCK, dim)
+            keys = k_NGD.new_zeros(self._blocks, BLOCK, kv_heads, dim)
             values = torch.zeros_like(keys)
         else:
             keys, values, where = self._pages.keys[layer], self._pages.values[layer], self._pages.groups[layer]
         block, offset = self._slots[where]
-        keys[:, block, offset] = k_NGD[: self._filled].transpose(0, 1).to(keys.dtype)
-        values[:, block, offset] = v_NGD[: self._filled].transpose(0, 1).to(values.dtype)
+        keys[block, offset] = k_NGD[: self._filled].to(keys.dtype)
+        values[block, offset] = v_NGD[: self._filled].to(values.dtype)
         queries, out = q_NHD.reshape(-1, dim), q_NHD.new_zeros((rows + 1) * heads, dim)
         for stretch in self._stretches:
             m, mask = len(stretch.parts), stretch.mask(window, q_NHD.dtype)
@@ -202,15 +202,17 @@ class FusedAttention:
             self._singles.append(torch.tensor(singles, dtype=torch.int64, device=device).flatten())
             self._tables.append([torch.tensor(list(table), device=device) for table in tables])
         self._end = torch.tensor(self._ends[: self._single], device=device)
+        self._gathered: Tensor | None = None  # one for all layers, since fresh memory costs as much as filling it
 
     def __call__(
         self, layer: int, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, scale: float, window: int | None
     ) -> Tensor:
         keys, values, group = self._pages.keys[layer], self._pages.values[layer], self._pages.groups[layer]
         block, offset = self._slots[group]
-        keys[:, block, offset] = k_NGD[: self._filled].transpose(0, 1)
-        values[:, block, offset] = v_NGD[: self._filled].transpose(0, 1)
-        parts = [self._decode(keys, values, self._singles[group], q_NHD, scale, window)] if self._single else []
+        keys[block, offset], values[block, offset] = k_NGD[: self._filled], v_NGD[: self._filled]
+        out = torch.empty_like(q_NHD)
+        if self._single:
+            out[: self._single] = self._decode(keys, values, self._singles[group], q_NHD, scale, window)
         for s in range(self._single, len(self._ends)):
             first, end = self._packed.firsts[s], self._ends[s]
             rows = slice(self._packed.starts[s], self._packed.starts[s + 1])
@@ -218,21 +220,23 @@ class FusedAttention:
                 k, v = k_NGD[rows].transpose(0, 1)[None], v_NGD[rows].transpose(0, 1)[None]
             else:
                 table = self._tables[group][s]
-                k, v = (pool.index_select(1, table).flatten(1, 2)[None, :, :end] for pool in (keys, values))
+                k, v = (
+                    pool.index_select(0, table).flatten(0, 1)[None, :end].transpose(1, 2) for pool in (keys, values)
+                )
             kv_heads, ratio = k.shape[1], q_NHD.shape[1] // k.shape[1]
             if first == 0 and (window is None or window >= end):
                 q = q_NHD[rows].transpose(0, 1)[None]
                 k, v = (x.repeat_interleave(ratio, 1) if ratio > 1 else x for x in (k, v))
                 mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-                parts.append(mixed[0].transpose(0, 1))
+                out[rows] = mixed[0].transpose(0, 1)
                 continue
             # Query heads that share a key head are rows of one product.
             dim = q_NHD.shape[2]
             q = q_NHD[rows].reshape(-1, kv_heads, ratio, dim).permute(1, 2, 0, 3).reshape(1, kv_heads, -1, dim)
             mask = self._hidden(s, window, q.dtype, q.device).repeat(ratio, 1)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-            parts.append(mixed.view(kv_heads, ratio, -1, dim).permute(2, 0, 1, 3).flatten(1, 2))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            out[rows] = mixed.view(kv_heads, ratio, -1, dim).permute(2, 0, 1, 3).flatten(1, 2)
+        return out
 
     def _hidden(self, s: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
         """−inf where a query of sequence s must not see a key, else 0: [queries, keys]."""
@@ -245,11 +249,13 @@ class FusedAttention:
         self, keys: Tensor, values: Tensor, table: Tensor, q_NHD: Tensor, scale: float, window: int | None
     ) -> Tensor:
         """One new token for each of S sequences: the query heads that share a key head are its rows."""
-        sequences, kv_heads, dim = self._single, keys.shape[0], keys.shape[-1]
+        sequences, (kv_heads, dim) = self._single, keys.shape[2:]
         q = q_NHD[:sequences].view(sequences, kv_heads, -1, dim)
-        k, v = (
-            pool.index_select(1, table).view(kv_heads, sequences, -1, dim).transpose(0, 1) for pool in (keys, values)
-        )
+        if self._gathered is None or self._gathered.shape[1] != len(table):
+            self._gathered = keys.new_empty(2, len(table), *keys.shape[1:])
+        for pool, place in zip((keys, values), self._gathered, strict=True):
+            torch.index_select(pool, 0, table, out=place)
+        k, v = self._gathered.view(2, sequences, -1, kv_heads, dim).transpose(2, 3)
         mask = None
         if sequences == 1 and (window is None or window >= self._ends[0]):
             k, v = k[:, :, : self._ends[0]], v[:, :, : self._ends[0]]

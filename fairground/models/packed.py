@@ -50,7 +50,7 @@ class Packed:
 class Pages:
     """A view of a key-value cache that somebody else owns.
 
-    `keys[layer]` and `values[layer]` are [kv_heads, blocks, BLOCK, head_dim] and finite everywhere. Layers of one group
+    `keys[layer]` and `values[layer]` are [blocks, BLOCK, kv_heads, head_dim] and finite everywhere. Layers of one group
     keep a sequence in blocks of the same numbers: `tables[group][s]` names those that hold sequence s, in order, with
     room for its new tokens; what no query of the group sees any more may be any block. `groups[layer]` is a layer's
     group. The forward pass writes the new tokens' keys and values there and reads what went before.

@@ -5,19 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fairground.serving.logprobs import scored, token_level
 from fairground.serving.metrics import Metrics
 from fairground.serving.refusals import Refusal
-from fairground.types import Completion, Generator, Request, Sampling, Stream, TokenEvent, TokenScore
+from fairground.types import (
+    Completion,
+    Generator,
+    Listened,
+    Request,
+    Sampling,
+    Stream,
+    StreamEvent,
+    TokenEvent,
+    TokenScore,
+)
 
 RETRY_AFTER = 1  # seconds that a client is asked to wait where the server is full
 
 Event = TokenEvent | Completion
-Tell = Callable[[Event | BaseException], None]
+Tell = Callable[[StreamEvent], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,8 @@ class Running:
         self.draining = False
         self._by_client: Counter[str] = Counter()
         self._queues: set[asyncio.Queue[tuple[int, Event | BaseException]]] = set()
+        self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._woken = False
 
     def drain(self) -> None:
         """Takes nothing more in."""
@@ -115,9 +128,7 @@ class Running:
         events: asyncio.Queue[tuple[int, Event | BaseException]] = asyncio.Queue()
         self._queues.add(events)
 
-        def call(function: Callable[..., object], *arguments: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-                loop.call_soon_threadsafe(function, *arguments)
+        call = partial(self._call, loop)
 
         def put(number: int, event: Event | BaseException) -> None:
             if events.qsize() == self.limits.unread:  # its client is told if it ever reads so far
@@ -150,9 +161,23 @@ class Running:
             for one in writing:
                 one.cancel()
 
+    def _call(self, loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> None:
+        """Calls the function in the event loop, from any thread; what comes together wakes the loop once."""
+        self._calls.append((function, arguments))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False  # before the calls are taken, so that one that comes later wakes the loop again
+        while self._calls:
+            function, arguments = self._calls.popleft()
+            function(*arguments)
+
 
 class _Writing:
-    """One stream in a thread of its own, because to submit it and to wait for its tokens both block."""
+    """One stream. To submit it blocks, and so does waiting for its tokens where it cannot be listened to: a thread."""
 
     def __init__(self, model: Generator, request: Request, tell: Tell, ended: Callable[[], None]) -> None:
         self._model, self._request, self._tell, self._ended = model, request, tell, ended
@@ -171,12 +196,19 @@ class _Writing:
             stream = self._stream = self._model.submit(self._request)
             if self._gone.is_set():  # while it was submitted, when there was nothing to cancel yet
                 stream.cancel()
+            if isinstance(stream, Listened):
+                stream.listen(self._heard)
+                return
             for event in stream:
                 self._tell(event)
             self._tell(stream.completion())
         except Exception as error:
             self._tell(error)
-        finally:
+        self._ended()
+
+    def _heard(self, event: StreamEvent) -> None:
+        self._tell(event)
+        if not isinstance(event, TokenEvent):
             self._ended()
 
 

@@ -112,7 +112,7 @@ def test_a_prefix_shared_by_many_branches(decoder: Decoder, dtype: torch.dtype) 
     for i in range(len(branches)):
         own = [5 + 4 * i + j for j in range(4)]
         for pool in (*cache.keys, *cache.values):
-            pool[:, own[0]] = pool[:, 4]  # the half-filled block is copied, the full ones are shared
+            pool[own[0]] = pool[4]  # the half-filled block is copied, the full ones are shared
         tables.append([0, 1, 2, 3, *own])
     packed = Packed.of([len(b) for b in branches], [70] * len(branches))
     got = decoder(torch.cat(branches), packed, over(tables), exact=True)
@@ -165,7 +165,7 @@ def test_attention_to_many_keys_in_any_pieces(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        pool = [torch.zeros(theirs, blocks + 5, BLOCK, dim, dtype=dtype) for _ in range(2)]
+        pool = [torch.zeros(blocks + 5, BLOCK, theirs, dim, dtype=dtype) for _ in range(2)]
         pages = Pages(pool[:1], pool[1:], [tables], [0])
         whole = attend(pages, torch.arange(length + other), [length, other], [0, 0])
         for cuts in ((0, 512, 1200), (0, 1, 190, 193, 700, 1199, 1200), tuple(range(0, 1201, 240))):

@@ -24,7 +24,7 @@ LENGTH = 150  # more than two blocks, longer than every window
 def pages(decoder: Decoder, sequences: int, blocks: int, dtype: torch.dtype = torch.float32) -> Pages:
     """An empty cache; block numbers of different sequences are interleaved, so that a mixed-up table shows."""
     c = decoder.config
-    shape = (c.kv_heads, sequences * blocks, BLOCK, c.head_dim)
+    shape = (sequences * blocks, BLOCK, c.kv_heads, c.head_dim)
     pools = [[torch.zeros(shape, dtype=dtype) for _ in range(c.layers)] for _ in range(2)]
     tables = [[s + sequences * b for b in range(blocks)] for s in range(sequences)]
     return Pages(*pools, [tables], [0] * c.layers)
