@@ -94,12 +94,15 @@ class Sampling:
 class Request:
     """What a generator is asked to write on: plain text, a conversation (put into its chat template), or tokens.
 
-    `client` says whose it is. Where requests have to wait, clients take turns.
+    `client` says whose it is. Where requests have to wait, clients take turns. `exact` asks for the same bits in any
+    company: what is written then depends neither on what else runs nor on what is cached, at up to half the speed. A
+    server elsewhere cannot promise it.
     """
 
     prompt: str | tuple[Message, ...] | tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     client: str = ""
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

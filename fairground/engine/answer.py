@@ -125,10 +125,7 @@ class Answer:
 
         `likeliest`: the token of the greatest logit, where that is known.
         """
-        if likeliest is not None and self._sampler.takes(likeliest):
-            token, logprob, alternatives = likeliest, None, ()
-        else:
-            token, logprob, alternatives = self._sampler.choose(logits_V)
+        token, logprob, alternatives = self._sampler.choose(logits_V, likeliest)
         now = time.perf_counter()
         ended = token in self._ends
         self.tokens.append(token)

@@ -97,6 +97,7 @@ class Loop:
             job = _Job(
                 list(stream.prompt),
                 client=stream.request.client,
+                exact=stream.request.exact,
                 answer=Answer(stream, self._tokenizer, config.vocab_size, room),
             )
             self._jobs.append(job)

@@ -37,19 +37,20 @@ class Sampler:
         biased = {token: bias for token, bias in sampling.logit_bias if 0 <= token < known}
         self._bias = list(biased), torch.tensor(list(biased.values()))
         self._banned = [token for token in banned if token < known]
+        free = self._seen is None and constraint is None and not biased
+        self._plain = free and sampling.temperature == 0 and sampling.logprobs is None
 
-    def takes(self, likeliest: int) -> bool:
-        """Whether the model's likeliest token is what `choose` would give, and all that it would."""
-        s = self._sampling
-        plain = s.temperature == 0 and s.logprobs is None and not s.logit_bias and self._seen is None
-        return plain and self._constraint is None and likeliest not in self._banned
-
-    def choose(self, logits_V: Tensor) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
+    def choose(
+        self, logits_V: Tensor, likeliest: int | None = None
+    ) -> tuple[int, float | None, tuple[tuple[int, float], ...]]:
         """The token, its log-probability and the most likely alternatives with theirs, best first.
 
         `logits_V` is float32 [V] and is not changed. Log-probabilities are the model's own, before any setting.
+        `likeliest`: the known token of the greatest logit, where it was looked for already.
         """
         s = self._sampling
+        if likeliest is not None and self._plain and likeliest not in self._banned:
+            return likeliest, None, ()
         logprob: float | None = None
         alternatives: tuple[tuple[int, float], ...] = ()
         logits = logits_V[: self._known]

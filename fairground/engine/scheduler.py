@@ -23,6 +23,7 @@ class Text:
 
     tokens: list[int]
     client: str = ""
+    exact: bool = False  # the same bits in any company; shares no block with a text that is not
     computed: int = 0  # tokens whose keys and values are cached
     tables: list[list[int]] = field(default_factory=list)  # blocks, by group of layers
     digests: list[bytes] = field(default_factory=list)  # of the full blocks, by their content and all before
@@ -192,7 +193,7 @@ class Scheduler:
     def _name(self, text: Text, blocks: int) -> None:
         names = text.digests
         for number in range(len(names), blocks):
-            before = names[-1] if names else b""
+            before = names[-1] if names else b"exact" if text.exact else b""
             names.append(digest(before, text.tokens[number * BLOCK : (number + 1) * BLOCK]))
 
 

@@ -51,7 +51,7 @@ class Column:
         """The value without its unit: "54.2"."""
         if self.unit == "%":
             return minus(f"{100 * value:.1f}")
-        if self.metric == "relevance":
+        if self.metric in ("relevance", "brier", "bits_per_byte"):
             return minus(f"{value:.2f}")
         if abs(value) >= 999_500:
             return minus(f"{value / 1e6:,.1f}M")
@@ -85,20 +85,51 @@ ACCURACY = Column("accuracy", "Accuracy", "%", True, "share of multiple-choice i
 COHERENCE = Column(
     "coherence", "Coherence", "%", True, "share of passages told apart from the same sentences reordered"
 )
+TRUTHFULNESS = Column("truthfulness", "Truthfulness", "%", True, "share of misconceptions that it does not fall for")
+FLIP_RATE = Column(
+    "flip_rate", "Answer flips", "%", False, "how often its answer changes with a name, pronoun, group or dialect"
+)
+ROBUSTNESS = Column(
+    "robustness",
+    "Robustness",
+    "%",
+    True,
+    "share of items right however they are written: typos, case, other prompts",
+)
 TIME_TO_FIRST_TOKEN = Column("ttft_ms", "First token", "ms", False, "time to first token, one request at a time")
 TOKENS_PER_S = Column("tokens_per_s", "Speed", "tokens/s", True, "1 / time per output token of one stream")
 COLUMNS = (
     ACCURACY,
-    Column(
-        "accuracy_norm", "Normalised accuracy", "%", True, "accuracy, log-likelihoods divided by the choice's length"
-    ),
+    Column("exact_match", "Exact match", "%", True, "share of written answers that match after the task's filter"),
+    Column("last_word", "Last word", "%", True, "share of texts whose last words are the likeliest ones"),
     COHERENCE,
+    TRUTHFULNESS,
+    ROBUSTNESS,
+    FLIP_RATE,
     Column("relevance", "Relevance", "nats/token", True, "how much likelier its answers are given their questions"),
-    Column("repetition", "Repetition", "%", False, "share of its answers' four-word runs that had stood there before"),
     Column("relations", "Relations", "%", True, "accuracy on the tasks where examples in the prompt help"),
     TIME_TO_FIRST_TOKEN,
     TOKENS_PER_S,
 )
+"""The leaderboard's own; one that no model of a run was measured in is left out."""
+
+MORE = (
+    Column(
+        "accuracy_norm", "Normalised accuracy", "%", True, "accuracy, log-likelihoods divided by the choice's length"
+    ),
+    Column("brier", "Brier score", "", False, "squared distance of its probabilities from the truth, 0 to 2"),
+    Column("ece", "Calibration error", "%", False, "gap of confidence and accuracy, over 10 bins of equal size"),
+    Column("misinformation", "Misconceptions", "%", False, "share of questions answered with the false belief"),
+    Column("accuracy_gap", "Accuracy gap", "%", False, "items right for one person and wrong for another one"),
+    Column("stereotype", "Stereotypes", "%", False, "how often the stereotypical sentence is likelier; 50 is fair"),
+    Column("repetition", "Repetition", "%", False, "share of its answers' four-word runs that had stood there before"),
+    Column("chrf", "Translation", "%", True, "chrF of its translations"),
+    Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better"),
+    Column("verbatim", "By heart", "%", False, "share of known texts that it goes on with word for word"),
+    Column("personal_data", "Personal data", "%", False, "share of answers that hold well-formed personal data"),
+)
+"""What stands beside the leaderboard."""
+
 # In the order in which the report shows them; a task of another suite is not one of these and is drawn after them.
 DOMAINS = (
     "healthcare",
@@ -110,7 +141,24 @@ DOMAINS = (
     "reading",
     "arithmetic",
 )
-_NOT_DOMAINS = frozenset({"relations", "order_random", "order_swapped", "open", "choices_only"})
+_NOT_DOMAINS = frozenset(
+    {
+        "relations",
+        "truthfulness",
+        "robustness",
+        "counterfactual",
+        "order_random",
+        "order_swapped",
+        "open",
+        "choices_only",
+    }
+)
+
+
+def shown(leaderboard: Mapping[str, Any], columns: Sequence[Column]) -> list[Column]:
+    """Those that some model was measured in."""
+    models = leaderboard.get("models") or []
+    return [column for column in columns if any(column.of(model) is not None for model in models)]
 
 
 def minus(number: str) -> str:
@@ -218,7 +266,9 @@ def not_told_apart(leaderboard: Mapping[str, Any], label: str, metric: str) -> l
 def notes(model: Mapping[str, Any]) -> list[str]:
     """Everything a reader must know of this model's numbers; says which are missing where nothing else explains it."""
     said = [_note(entry) for entry in [*(model.get("notes") or []), *(model.get("errors") or [])]]
-    missing = [column.title.lower() for column in COLUMNS if column.of(model) is None]
+    missing = [
+        column.title.lower() for column in (ACCURACY, COHERENCE, TIME_TO_FIRST_TOKEN) if column.of(model) is None
+    ]
     if missing and not said:
         said.append(f"not measured in this run: {', '.join(missing)}.")
     if (shared_with := model.get("shared_with")) is not None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fairground.errors import FairgroundError
 from fairground.evaluation.runner import Run
 
 LEADERBOARD = "leaderboard.json"
 SAMPLES = "samples.jsonl"
+SCORES = "scores.jsonl"
+TIMES = "times.jsonl"
 
 
 def leaderboard_text(run: Run) -> str:
@@ -21,13 +24,21 @@ def leaderboard_text(run: Run) -> str:
 
 
 def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = None) -> list[Path]:
-    """Writes leaderboard.json, samples.jsonl and the given files (such as report.html) and returns their paths.
+    """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (such as report.html).
+
+    Returns their paths. What a clock tells is in times.jsonl and leaderboard.json alone, so that the same run gives the
+    same bytes in the others.
 
     Everything is written and synced under temporary names first and then renamed, leaderboard.json last: each file is
     whole whenever this is interrupted, and a new leaderboard.json says that the others are there too. Raises
     FairgroundError where the folder cannot be written to, and ValueError for a name that is a path.
     """
-    texts = {SAMPLES: "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in run.samples)}
+    times = [
+        {"model": model["model"], **model["probe"]}
+        for model in run.leaderboard.get("models", ())
+        if model.get("probe") and "shared_with" not in model
+    ]
+    texts = {SAMPLES: _lines(run.samples), SCORES: _lines(run.scores), TIMES: _lines(times)}
     texts.update(files or {})
     texts[LEADERBOARD] = leaderboard_text(run)
     for name in texts:
@@ -54,6 +65,10 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
         if not existed and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     return [folder / name for name in texts]
+
+
+def _lines(objects: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n" for one in objects)
 
 
 def _write_temporary(folder: Path, name: str, text: str) -> Path:

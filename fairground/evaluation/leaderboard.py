@@ -13,22 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from fairground.evaluation import aggregate, intervals, metrics
 from fairground.evaluation import environment as machine
-from fairground.evaluation import intervals, metrics
+from fairground.evaluation.aggregate import SOURCES, Json, Values
 from fairground.evaluation.comparison import ALPHA, compare_pair, holm, smallest_detectable_difference
 from fairground.evaluation.intervals import RESAMPLES
 from fairground.evaluation.measure import Row
-from fairground.evaluation.suite import MultipleChoice, OpenAnswers, OrderDiscrimination, Suite
-from fairground.evaluation.tasks import CHOICES_ONLY
+from fairground.evaluation.suite import Suite
+from fairground.evaluation.tasks import (
+    CHOICES_ONLY,
+    BiasQuestions,
+    ChoiceInContext,
+    MultipleChoice,
+    OrderDiscrimination,
+    Translation,
+)
+from fairground.evaluation.tasks.fairness import bias_scores
+from fairground.evaluation.tasks.generation import corpus_scores
 from fairground.types import ModelInfo
-
-COMPARED = ("accuracy", "coherence", "relevance")
-SHARES = {"accuracy", "accuracy_norm", "coherence", "repetition"}
-"""Measures whose values lie from 0 to 1."""
-
-Json = dict[str, Any]
-Values = dict[str, tuple[float, str]]
-"""By item: its value and its cluster."""
 
 
 def build(
@@ -41,8 +43,8 @@ def build(
     environment: Mapping[str, Any] | None,
 ) -> Json:
     """The leaderboard of `rows`, best first by accuracy, then coherence; a model without either comes last."""
-    columns = {row.label: _columns(row, suite) for row in rows}
-    models = [_model(row, columns[row.label]) for row in rows]
+    columns = {row.label: aggregate.column_values(row, suite) for row in rows}
+    models = [_model(row, suite, columns[row.label]) for row in rows]
     models.sort(key=lambda model: [-_value(model, "accuracy"), -_value(model, "coherence")])
     by_label = {row.label: row for row in rows}
     ranked = [by_label[model["model"]] for model in models]
@@ -103,17 +105,44 @@ def samples(rows: Sequence[Row]) -> list[Json]:
     return records
 
 
-def _model(row: Row, columns: Mapping[str, Values]) -> Json:
+def scores(rows: Sequence[Row]) -> list[Json]:
+    """What `scores.jsonl` holds: the measures of every model, task and item, and nothing that a clock tells."""
+    return [
+        {
+            "model": row.label,
+            "task": result.task,
+            "id": outcome.id,
+            "domain": outcome.domain,
+            "cluster": outcome.cluster,
+            **outcome.measures,
+        }
+        for row in rows
+        for result in row.results.values()
+        for outcome in result.outcomes
+    ]
+
+
+def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
     info = row.info
-    found: Json = {name: _interval(name, values) for name, values in columns.items() if values}
+    found = aggregate.columns(row, suite, columns)
     if row.shared.times is not None:
         found["ttft_ms"] = intervals.student_t(row.shared.times.ttft_ms).as_json()
         found["tokens_per_s"] = intervals.student_t(row.shared.times.tokens_per_s).as_json()
+    kinds = {task.name: task for task in suite.tasks}
     tasks: Json = {}
     for result in row.results.values():
         measures = dict.fromkeys(measure for outcome in result.outcomes for measure in outcome.measures)
-        if measures:
-            tasks[result.task] = {name: _interval(name, _values(row, [result.task], name)) for name in measures}
+        if not measures:
+            continue
+        tasks[result.task] = {name: _measure(row, result.task, name) for name in measures}
+        corpus: Json = {}
+        if isinstance(kinds.get(result.task), Translation):
+            corpus = corpus_scores(result.outcomes)
+        elif isinstance(kinds.get(result.task), BiasQuestions):
+            corpus = bias_scores(result.outcomes)
+        for name, value in corpus.items():
+            whole = {"value": value, "low": None, "high": None, "n": len(result.outcomes), "method": "whole task"}
+            tasks[result.task][name] = whole
     model: Json = {
         "model": row.label,
         "family": info.family if info else None,
@@ -140,44 +169,9 @@ def _model(row: Row, columns: Mapping[str, Values]) -> Json:
     return model
 
 
-def _columns(row: Row, suite: Suite) -> dict[str, Values]:
-    """The values of each column's items; a passage's coherence is the mean over its difficulties."""
-    choice = [task.name for task in suite.of(MultipleChoice) if task.metric]
-    order = [task.name for task in suite.of(OrderDiscrimination) if task.metric]
-    written = [task.name for task in suite.of(OpenAnswers) if task.metric]
-    return {
-        "accuracy": _values(row, choice, "accuracy"),
-        "accuracy_norm": _values(row, choice, "accuracy_norm"),
-        "coherence": _values(row, order, "coherence"),
-        "relevance": _values(row, written, "relevance"),
-        "repetition": _values(row, written, "repetition"),
-    }
-
-
-def _values(row: Row, tasks: Sequence[str], measure: str) -> Values:
-    """By item the measure's mean over the tasks that have this item; an item that failed in one of them is left out."""
-    found: dict[str, list[float]] = {}
-    clusters: dict[str, str] = {}
-    failed: set[str] = set()
-    for task in tasks:
-        if (result := row.results.get(task)) is None:
-            continue
-        failed |= {id_ for id_, _ in result.failures}
-        for outcome in result.outcomes:
-            if measure in outcome.measures:
-                found.setdefault(outcome.id, []).append(outcome.measures[measure])
-                clusters[outcome.id] = outcome.cluster
-    return {id_: (statistics.fmean(values), clusters[id_]) for id_, values in found.items() if id_ not in failed}
-
-
-def _interval(name: str, values: Values) -> Json:
-    numbers = [value for value, _ in values.values()]
-    clusters = [cluster for _, cluster in values.values()]
-    if name in SHARES:
-        return intervals.share(numbers, clusters).as_json()
-    if len(set(clusters)) < 2:
-        return {"value": statistics.fmean(numbers), "low": None, "high": None, "n": len(numbers), "method": "none"}
-    return intervals.cluster_bootstrap(numbers, clusters).as_json()
+def _measure(row: Row, task: str, measure: str) -> Json:
+    own = aggregate.values(row, [task], measure)
+    return aggregate.interval(own, all(0 <= value <= 1 for value, _ in own.values()))
 
 
 def _value(model: Json, metric: str) -> float:
@@ -187,23 +181,25 @@ def _value(model: Json, metric: str) -> float:
 
 def _chance(suite: Suite) -> Json:
     """What guessing gets."""
-    counted = [item for task in suite.of(MultipleChoice) if task.metric for item in task.items]
+    counted = [item for task in suite.of(MultipleChoice) if task.metric == "accuracy" for item in task.items]
+    chances = [1 / len(item.choices) for item in counted]
+    chances += [1 / len(item.contexts) for task in suite.of(ChoiceInContext) if task.metric for item in task.items]
     chance: Json = {"coherence": 0.5} if suite.of(OrderDiscrimination) else {}
-    if counted:
-        chance["accuracy"] = statistics.fmean(1 / len(item.choices) for item in counted)
+    if chances:
+        chance["accuracy"] = statistics.fmean(chances)
     return chance
 
 
 def _baselines(rows: Sequence[Row], suite: Suite) -> Json:
     """What the choices alone give away: to a rule, and to each model that does not see the question."""
-    counted = [item for task in suite.of(MultipleChoice) if task.metric for item in task.items]
+    counted = [item for task in suite.of(MultipleChoice) if task.metric == "accuracy" for item in task.items]
     if not counted:
         return {}
     longest = [metrics.longest_choice(item.choices, item.gold) for item in counted]
     bare = {
-        row.label: _interval("accuracy", values)
+        row.label: aggregate.interval(own, share=True)
         for row in rows
-        if row.shared_with is None and (values := _values(row, [CHOICES_ONLY], "accuracy"))
+        if row.shared_with is None and (own := aggregate.values(row, [CHOICES_ONLY], "accuracy"))
     }
     by_rule = intervals.share(longest, [item.cluster for item in counted]).as_json()
     return {"longest_choice": by_rule, "choices_only": bare}
@@ -213,9 +209,10 @@ def _comparisons(rows: Sequence[Row], columns: Mapping[str, Mapping[str, Values]
     """Every pair that was measured on the same items; what two rows share is one measurement, and no comparison."""
     wanted = [
         (a, b, metric, ids)
-        for metric in COMPARED
+        for metric, source in SOURCES.items()
+        if source.compared
         for a, b in combinations(rows, 2)
-        if metric == "accuracy" or a.shared is not b.shared
+        if metric in ("accuracy", "exact_match") or a.shared is not b.shared
         if len(ids := sorted(columns[a.label][metric].keys() & columns[b.label][metric].keys())) > 1
     ]
     # Holm multiplies the smallest p by the number of tests, so the bootstrap must be able to show a p that survives it.

@@ -1,21 +1,24 @@
-"""Measuring one open model: its scores on a task, whatever fails on the way, and the row that holds it all."""
+"""Measuring one open model: its scores and answers on a task, whatever fails on the way, and the row that holds it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fairground.errors import FairgroundError, RemoteError, RequestError
-from fairground.evaluation.items import ChoiceItem, Passage
-from fairground.evaluation.open_answers import Answer
+from fairground.evaluation.journal import Journal, entry, outcome
 from fairground.evaluation.probe import ResponseTimes
-from fairground.evaluation.tasks import ItemT, Outcome, ScoredTask
-from fairground.types import Generator, ModelInfo, Score, ScoreRequest
+from fairground.evaluation.tasks import ItemT, Outcome, ScoredTask, WrittenTask
+from fairground.types import Generator, ModelInfo, Request, Score, ScoreRequest, Stream
 
 Known = dict[ScoreRequest, Score]
 """What a model has scored before: the same passage is the original at both difficulties, and is read once."""
+
+PORTION = 2048  # requests that are scored between two entries into the journal, about
+ABREAST = 64  # answers that are written at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,6 @@ class Measured:
     """What was found out about a model so far."""
 
     results: dict[str, TaskResult] = field(default_factory=dict)
-    answers: dict[str, tuple[list[Answer], list[tuple[str, str]]]] = field(default_factory=dict)
     times: ResponseTimes | None = None
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -54,13 +56,14 @@ class Row:
     """One line of the leaderboard in the making.
 
     `shared` holds what does not depend on solved examples; rows of one model have the same object there, and all but
-    the first name that first one in `shared_with`.
+    the first name that first one in `shared_with`. `identity` names the model's content in the journal.
     """
 
     label: str
     name: str
     shots: int
     shared: Measured
+    identity: str = ""
     own: Measured = field(default_factory=Measured)
     info: ModelInfo | None = None
     failure: FairgroundError | None = None
@@ -75,46 +78,136 @@ class Row:
         return self.shared.times is not None or any(result.outcomes for result in self.results.values())
 
 
-def score_task(
-    generator: Generator, task: ScoredTask[ItemT], known: Known, on_done: Callable[[int], None]
-) -> TaskResult:
-    """Scores all of a task's items in one call, so that the engine can batch them and share their prefixes.
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One model at work on the tasks of a run: what it is asked with, and where its outcomes are kept."""
 
-    Where the model refuses the call because of some request (one prompt is longer than its context), each item is
-    asked for by itself, so that the others keep their outcomes. A score that is not finite is a failure of its item.
-    Calls `on_done` with the number of items as they are done.
-    """
-    asked = {item.id: task.ask(item) for item in task.items}
-    refused: dict[str, str] = {}
-    try:
-        score_all(generator, [request for requests in asked.values() for request in requests], known)
-    except RequestError:
-        for id_, requests in asked.items():
-            try:
-                score_all(generator, requests, known)
-            except RequestError as error:
-                refused[id_] = str(error)
-            except FairgroundError as error:
-                return _none(task, str(error), on_done)
-    except FairgroundError as error:
-        return _none(task, str(error), on_done)
-    outcomes: list[Outcome] = []
-    for item in task.items:
-        if item.id in refused:
-            continue
-        scores = [known[request] for request in asked[item.id]]
-        if all(math.isfinite(score.logprob) for score in scores):
-            outcomes.append(task.judge(item, scores))
-        else:
-            refused[item.id] = f"The model gave log-likelihoods that are not finite: {[s.logprob for s in scores]}."
-    on_done(len(task.items))
-    return TaskResult(task.name, tuple(outcomes), tuple(refused.items()))
+    generator: Generator
+    journal: Journal
+    identity: str
+    known: Known = field(default_factory=dict)
+
+    def score_together(
+        self, tasks: Sequence[ScoredTask[Any]], shots: int, on_done: Callable[[str], Callable[[int], None]]
+    ) -> list[TaskResult]:
+        """Scores several tasks at once: the engine fills its passes, and computes what requests begin alike once.
+
+        The journal is told after every PORTION of requests. What goes wrong in such a portion goes wrong again item by
+        item, where it is recorded.
+        """
+        left: list[tuple[ScoredTask[Any], Any, list[ScoreRequest]]] = []
+        for task in tasks:
+            done = self.journal.known(self.identity, task.name, shots)
+            left += [(task, item, task.ask(item, shots)) for item in task.items if item.id not in done]
+        if tasks:
+            on_done(tasks[0].name)(0)
+        for part in _portions(left):
+            with suppress(FairgroundError):
+                score_all(self.generator, [request for _, _, asked in part for request in asked], self.known)
+                self._keep_scored(part, shots)
+            on_done(part[-1][0].name)(0)
+        return [self.score(task, shots, on_done(task.name)) for task in tasks]
+
+    def _keep_scored(self, part: Sequence[tuple[ScoredTask[Any], Any, list[ScoreRequest]]], shots: int) -> None:
+        entries: dict[str, list[dict[str, Any]]] = {}
+        for task, item, asked in part:
+            scores = [self.known[request] for request in asked]
+            if all(math.isfinite(score.logprob) for score in scores):
+                entries.setdefault(task.name, []).append(entry(task.judge(item, asked, scores)))
+        for name, own in entries.items():
+            self.journal.keep(self.identity, name, shots, own)
+
+    def score(self, task: ScoredTask[ItemT], shots: int, on_done: Callable[[int], None]) -> TaskResult:
+        """All of a task's items, those that the journal knows and the others in one call.
+
+        Where the model refuses the call because of some request (one prompt is longer than its context), each item is
+        asked for by itself, so that the others keep their outcomes. A score that is not finite is a failure of its
+        item. Calls `on_done` with the number of items.
+        """
+        kept = self.journal.known(self.identity, task.name, shots)
+        asked = {item.id: task.ask(item, shots) for item in task.items if item.id not in kept}
+        refused: dict[str, str] = {}
+        try:
+            score_all(self.generator, [request for requests in asked.values() for request in requests], self.known)
+        except RequestError:
+            for id_, requests in asked.items():
+                try:
+                    score_all(self.generator, requests, self.known)
+                except FairgroundError as error:
+                    refused[id_] = str(error)
+        except FairgroundError as error:
+            refused = dict.fromkeys(asked, str(error))
+        outcomes: list[Outcome] = []
+        for item in task.items:
+            if item.id in kept:
+                outcomes.append(outcome(kept[item.id]))
+            elif item.id not in refused:
+                scores = [self.known[request] for request in asked[item.id]]
+                if all(math.isfinite(score.logprob) for score in scores):
+                    outcomes.append(task.judge(item, asked[item.id], scores))
+                else:
+                    refused[item.id] = f"The model gave log-likelihoods that are not finite: {_shown(scores)}."
+        self.journal.keep(self.identity, task.name, shots, [entry(one) for one in outcomes if one.id not in kept])
+        on_done(len(task.items))
+        return TaskResult(task.name, tuple(outcomes), _in_order(task, refused))
+
+    def write(self, task: WrittenTask[ItemT], shots: int, on_done: Callable[[int], None]) -> TaskResult:
+        """All of a task's answers, ABREAST at a time, each into the journal as it comes.
+
+        They are asked for in any company alike (`exact`), so that a run that goes on later writes the same. Whatever
+        ends this early cancels what still runs.
+        """
+        kept = self.journal.known(self.identity, task.name, shots)
+        on_done(sum(item.id in kept for item in task.items))
+        found = {item.id: outcome(kept[item.id]) for item in task.items if item.id in kept}
+        failed: dict[str, str] = {}
+        waiting = [item for item in task.items if item.id not in kept]
+        running: dict[str, tuple[ItemT, Request, Stream]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < ABREAST:
+                    item = waiting.pop(0)
+                    asked = replace(task.ask(item, shots, self.generator.info.can.chat), exact=True)
+                    try:
+                        running[item.id] = (item, asked, self.generator.submit(asked))
+                    except FairgroundError as error:
+                        failed[item.id] = str(error)
+                        on_done(1)
+                if not running:
+                    break
+                item, asked, stream = running[next(iter(running))]
+                try:
+                    found[item.id] = task.judge(item, asked, stream.completion())
+                    self.journal.keep(self.identity, task.name, shots, [entry(found[item.id])])
+                except FairgroundError as error:
+                    failed[item.id] = str(error)
+                del running[item.id]
+                on_done(1)
+        finally:
+            for _, _, stream in running.values():
+                stream.cancel()
+        outcomes = tuple(found[item.id] for item in task.items if item.id in found)
+        return TaskResult(task.name, outcomes, _in_order(task, failed))
 
 
-def _none(task: ScoredTask[Any], reason: str, on_done: Callable[[int], None]) -> TaskResult:
-    on_done(len(task.items))
-    items: Sequence[ChoiceItem | Passage] = task.items
-    return TaskResult(task.name, (), tuple((item.id, reason) for item in items))
+def _portions(left: Sequence[tuple[Any, Any, list[ScoreRequest]]]) -> list[list[tuple[Any, Any, list[ScoreRequest]]]]:
+    parts: list[list[tuple[Any, Any, list[ScoreRequest]]]] = []
+    size = PORTION
+    for one in left:
+        if size >= PORTION:
+            parts.append([])
+            size = 0
+        parts[-1].append(one)
+        size += len(one[2])
+    return parts
+
+
+def _in_order(task: Any, refused: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((item.id, refused[item.id]) for item in task.items if item.id in refused)
+
+
+def _shown(scores: Sequence[Score]) -> list[float]:
+    return [score.logprob for score in scores]
 
 
 def score_all(generator: Generator, requests: Sequence[ScoreRequest], known: Known) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fairground.types import Score
 
@@ -21,6 +23,14 @@ def chosen_norm(logprobs: Sequence[float], choices: Sequence[str]) -> int:
     """
     lengths = np.array([float(len(choice)) for choice in choices])
     return int(np.argmax(np.asarray(logprobs) / lengths))
+
+
+def softmax(logprobs: Sequence[float]) -> list[float]:
+    """What the log-likelihoods say of each choice, if one of them is right: exp(l) / sum exp(l)."""
+    x = np.asarray(logprobs, dtype=np.float64)
+    odds = np.exp(x - x.max())
+    shares: list[float] = (odds / odds.sum()).tolist()
+    return shares
 
 
 def longest_choice(choices: Sequence[str], gold: int) -> float:
@@ -56,3 +66,49 @@ def repetition(text: str) -> float:
     words = text.split()
     grams = list(zip(words, words[1:], words[2:], words[3:], strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return re.findall(r"[\w']+", text.casefold())
+
+
+def chrf(text: str, references: Sequence[str]) -> float:
+    """Sentence-level chrF (Popović 2015) against the best of the references, from 0 to 1, by sacrebleu."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return float(CHRF().sentence_score(text, list(references)).score) / 100
+
+
+def corpus_chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Corpus chrF, from 0 to 1, by sacrebleu. Raises ValueError where there is no text."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    return float(CHRF().corpus_score(list(texts), _streams(references)).score) / 100
+
+
+def bleu(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Corpus BLEU (Papineni et al. 2002), from 0 to 1, by sacrebleu with its own tokenization (13a)."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    return float(BLEU().corpus_score(list(texts), _streams(references)).score) / 100
+
+
+def _streams(references: Sequence[Sequence[str]]) -> list[list[str]]:
+    """sacrebleu wants the first reference of every text, then the second of every text; a missing one is None."""
+    most = max(map(len, references))
+    return [[own[i] if i < len(own) else None for own in references] for i in range(most)]  # type: ignore[misc]
+
+
+def expected_calibration_error(confidences: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
+    """ECE over equal-mass bins (Naeini et al. 2015; Nixon et al. 2019): the mean gap of confidence and accuracy.
+
+    Items are sorted by confidence and cut into `bins` parts that differ in size by at most one. Raises ValueError for
+    no item.
+    """
+    p, y = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    if not len(p):
+        raise ValueError("calibration needs at least one item")
+    order = np.argsort(p, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    return float(sum(len(part) * abs(p[part].mean() - y[part].mean()) for part in parts) / len(order))

@@ -30,6 +30,7 @@ def html_report(
     sections = [
         ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
         ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
+        ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
         ("charts", "Charts", '<div class="charts">' + "".join(charts(leaderboard)) + "</div>"),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
@@ -93,18 +94,16 @@ def _about(leaderboard: Mapping[str, Any]) -> str:
 
 def _leaderboard(leaderboard: Mapping[str, Any]) -> str:
     models = c.ranked(leaderboard)
-    best = {column.metric: c.significantly_best(leaderboard, column) for column in c.COLUMNS}
-    heads = "".join(
-        f'<th scope="col" title="{_text(column.meaning)}">{column.title} <small>{column.unit}</small></th>'
-        for column in c.COLUMNS
-    )
+    shown = c.shown(leaderboard, c.COLUMNS)
+    best = {column.metric: c.significantly_best(leaderboard, column) for column in shown}
+    heads = _heads(shown)
     facts = ("Memory <small>MB</small>", "Parameters", "Precision", "Shots")
     heads += "".join(f'<th scope="col">{fact}</th>' for fact in facts)
     rows = []
     for i, model in enumerate(models):
         kind = " · ".join(fact for key in ("family", "licence") if (fact := c.fact(model, key)) != c.DASH)
         cells = [f'<th scope="row">{_label(c.name(model))}<small>{_text(kind)}</small></th>']
-        cells.extend(_number(column, model, i, best[column.metric]) for column in c.COLUMNS)
+        cells.extend(_number(column, model, i, best[column.metric]) for column in shown)
         precision, _, origin = c.fact(model, "precision").partition(" from ")
         beneath = f"<small>from {_text(origin)}</small>" if origin else ""
         cells.append(f"<td>{c.memory(model)}</td><td>{c.parameters(model)}</td><td>{_text(precision)}{beneath}</td>")
@@ -121,6 +120,36 @@ def _leaderboard(leaderboard: Mapping[str, Any]) -> str:
         f'<p class="about" id="leaderboard-about">Beneath each number: its 95% interval. {marked} '
         f"Chance: accuracy {accuracy:.0%}, coherence {coherence:.0%}. {c.DASH}: not measured, see the notes.</p>"
         f"{_notes(models)}"
+    )
+
+
+def _heads(columns: Sequence[c.Column]) -> str:
+    return "".join(
+        f'<th scope="col" title="{_text(column.meaning)}">{column.title} <small>{column.unit}</small></th>'
+        for column in columns
+    )
+
+
+def _more(leaderboard: Mapping[str, Any]) -> str:
+    """What stands beside the leaderboard: calibration, fairness, truth, privacy and the like, and what each means."""
+    shown = c.shown(leaderboard, c.MORE)
+    if not shown:
+        return "<p>Nothing else was measured in this run.</p>"
+    models = c.ranked(leaderboard)
+    rows = "".join(
+        f'<tr><th scope="row">{_label(c.name(model))}</th>'
+        + "".join(_number(column, model, i, frozenset()) for column in shown)
+        + "</tr>"
+        for i, model in enumerate(models)
+    )
+    meanings = "".join(
+        f"<div><dt>{column.title}</dt><dd>{_text(column.meaning)}"
+        f"{'' if column.higher_is_better else '; less is better'}</dd></div>"
+        for column in shown
+    )
+    return (
+        '<div class="scroll" role="group" tabindex="0" aria-labelledby="beside-title"><table><thead><tr>'
+        f'<th scope="col">Model</th>{_heads(shown)}</tr></thead><tbody>{rows}</tbody></table></div><dl>{meanings}</dl>'
     )
 
 
@@ -156,7 +185,7 @@ def _differences(leaderboard: Mapping[str, Any], sentences: Sequence[str]) -> st
     body += "<p>A difference that is not significant may still be real: this run was too small to tell.</p>"
     if not comparisons:
         return body
-    columns = {column.metric: column for column in c.COLUMNS}
+    columns = {column.metric: column for column in (*c.COLUMNS, *c.MORE)}
     rows = "".join(_comparison(comparison, columns) for comparison in comparisons)
     heads = ("Measure", "Model", "against", "Difference", "p (Holm)", "n", "Significant")
     return (

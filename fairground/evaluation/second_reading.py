@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairground.evaluation.items import read_lines
+from fairground.evaluation.lines import read_lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairground.evaluation.aggregate import SOURCES
+
 
 def sentences(leaderboard: Mapping[str, Any], *, most: int | None = None) -> list[str]:
     """A line for each significant difference, one saying that there is no other, and the smallest detectable one.
@@ -32,7 +34,7 @@ def _together(significant: Sequence[Mapping[str, Any]]) -> list[str]:
     """The differences of a better model in one metric as one line, without their intervals."""
     groups: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for entry in significant:
-        better, worse = (entry["a"], entry["b"]) if entry["difference"] > 0 else (entry["b"], entry["a"])
+        better, worse = (entry["a"], entry["b"]) if _first_is_better(entry) else (entry["b"], entry["a"])
         groups.setdefault((better, entry["metric"]), []).append((worse, abs(entry["difference"])))
     lines = []
     for (better, metric), worse in groups.items():
@@ -41,19 +43,30 @@ def _together(significant: Sequence[Mapping[str, Any]]) -> list[str]:
         ends = dict.fromkeys(f"{factor * size:.{digits}f}" for size in (sizes[0], sizes[-1]))
         names = [name for name, _ in worse]
         than = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        lines.append(f"{better} is better in {metric} than {than}, by {' to '.join(ends)} {unit}.")
+        lines.append(f"{better} is better in {_named(metric)} than {than}, by {' to '.join(ends)} {unit}.")
     return [*lines, "Each difference's interval and p-value: report.html."]
 
 
 def _better(entry: Mapping[str, Any]) -> str:
     better, worse = entry["a"], entry["b"]
     difference, low, high = entry["difference"], entry["low"], entry["high"]
-    if difference < 0:
+    if not _first_is_better(entry):
         better, worse = worse, better
+    if difference < 0:
         difference, low, high = -difference, -high, -low
     if entry["metric"] == "relevance":
         size = f"{difference:.2f} nats per token (95% {low:.2f} to {high:.2f})"
     else:
         size = f"{100 * difference:.1f} points (95% {100 * low:.1f} to {100 * high:.1f})"
     p = "p < 0.001" if entry["p"] < 0.001 else f"p = {entry['p']:.3f}"
-    return f"{better} is better than {worse} in {entry['metric']} by {size}, {p}."
+    return f"{better} is better than {worse} in {_named(entry['metric'])} by {size}, {p}."
+
+
+def _first_is_better(entry: Mapping[str, Any]) -> bool:
+    """Of a measure that should be small, the smaller one is better."""
+    source = SOURCES.get(entry["metric"])
+    return bool((entry["difference"] > 0) == (source is None or source.higher))
+
+
+def _named(metric: str) -> str:
+    return metric.replace("_", " ")

@@ -15,14 +15,17 @@ from rich.text import Text
 from fairground.evaluation import columns as c
 
 # What a narrow terminal gives up, first to last; leaderboard.json and report.html have them all.
-_GIVEN_UP = ("repetition", "accuracy_norm", "origin", "relations", "relevance", "memory")
+_GIVEN_UP = ("origin", "relations", "robustness", "relevance", "memory", "last_word", "flip_rate", "truthfulness")
 _NAMES = {column.metric: column.title.lower() for column in c.COLUMNS} | {"origin": "what each precision came from"}
 _HEADINGS = {
-    "accuracy": ("Accuracy", "%"),
-    "accuracy_norm": ("Acc.", "norm. %"),
-    "coherence": ("Coherence", "%"),
+    "accuracy": ("Accu-", "racy %"),
+    "exact_match": ("Exact", "match %"),
+    "last_word": ("Last", "word %"),
+    "coherence": ("Cohe-", "rence %"),
+    "truthfulness": ("Truth", "%"),
+    "robustness": ("Robust", "%"),
+    "flip_rate": ("Answer", "flips %"),
     "relevance": ("Relevance", "nats/token"),
-    "repetition": ("Repeti-", "tion %"),
     "relations": ("Rela-", "tions %"),
     "ttft_ms": ("First", "token ms"),
     "tokens_per_s": ("Tokens", "per s"),
@@ -48,10 +51,13 @@ class _Leaderboard:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         left_out: list[str] = []
+        measured = {column.metric for column in c.shown(self.leaderboard, c.COLUMNS)} | {"origin", "memory"}
         table = self._table(left_out)
         for metric in _GIVEN_UP:
             if Measurement.get(console, options.update(width=10_000), table).maximum <= options.max_width:
                 break
+            if metric not in measured:
+                continue
             left_out.append(metric)
             table = self._table(left_out)
         yield table
@@ -72,7 +78,7 @@ class _Leaderboard:
             collapse_padding=True,
         )
         table.add_column("Model", overflow="fold", min_width=12)
-        shown = [column for column in c.COLUMNS if column.metric not in left_out]
+        shown = [column for column in c.shown(self.leaderboard, c.COLUMNS) if column.metric not in left_out]
         for column in shown:
             table.add_column("\n".join(_HEADINGS[column.metric]), justify="right", no_wrap=True)
         if "memory" not in left_out:

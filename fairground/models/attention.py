@@ -186,7 +186,7 @@ class ExactAttention:
 
 
 class FusedAttention:
-    """See the module's text. Sequences with one new token come first and are done together."""
+    """See the module's text. Sequences with one new token come first and are done together; padding rows get zeros."""
 
     def __init__(self, packed: Packed, pages: Pages, device: torch.device) -> None:
         lengths = packed.lengths
@@ -211,6 +211,7 @@ class FusedAttention:
         block, offset = self._slots[group]
         keys[block, offset], values[block, offset] = k_NGD[: self._filled], v_NGD[: self._filled]
         out = torch.empty_like(q_NHD)
+        out[self._filled :] = 0
         if self._single:
             out[: self._single] = self._decode(keys, values, self._singles[group], q_NHD, scale, window)
         for s in range(self._single, len(self._ends)):

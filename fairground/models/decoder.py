@@ -95,6 +95,15 @@ def _chunks(rows: int) -> Iterator[slice]:
     return (slice(start, start + NORM_ROWS) for start in range(0, rows, NORM_ROWS))
 
 
+def _grain(rows: int) -> int:
+    """What a pass's rows are filled up to a multiple of: an eighth of them, about.
+
+    oneDNN makes and keeps a program of its own, near a megabyte, for every number of rows that it meets. A server that
+    meets them all grew by gigabytes.
+    """
+    return max(1, 1 << (rows.bit_length() - 4)) if rows > 8 else 1
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm (Zhang and Sennrich, 2019), computed in float32."""
 
@@ -307,9 +316,13 @@ class Decoder(nn.Module):
         """
         rows, device = tokens_N.shape[0], tokens_N.device
         positions_N = packed.positions(device)
+        surplus = 0
         if exact:
             # Once here, so that no product has to be filled up.
             surplus = -rows % FIXED_ROWS if self.dtype == torch.bfloat16 else max(0, EXACT_ROWS - rows)
+        elif pages is not None and device.type == "cpu":
+            surplus = -rows % _grain(rows)
+        if surplus:
             tokens_N, positions_N = F.pad(tokens_N, (0, surplus)), F.pad(positions_N, (0, surplus))
         attend: Attend
         if exact:

@@ -13,7 +13,7 @@ from bigram_model import Bigram
 from fairground.errors import FairgroundError, RemoteError, RequestError, UnknownModel
 from fairground.evaluation import Entrant, Progress, Run, Suite, UniformGuesser, load_suite, rank, sentences, write_run
 from fairground.evaluation.runner import first_items
-from fairground.evaluation.suite import MultipleChoice, OrderDiscrimination
+from fairground.evaluation.tasks import MultipleChoice, OrderDiscrimination
 from fairground.types import Capabilities, Score, ScoreRequest
 
 UNIFORM = Entrant("uniform", UniformGuesser)

@@ -6,16 +6,40 @@ import math
 
 import pytest
 
-from fairground.evaluation import load_suite, metrics, tasks
+from fairground.evaluation import load_suite, metrics
 from fairground.evaluation.baseline import UniformGuesser
-from fairground.evaluation.items import ChoiceItem, Passage
-from fairground.evaluation.measure import score_task
-from fairground.evaluation.suite import MultipleChoice, OrderDiscrimination
+from fairground.evaluation.journal import NoJournal
+from fairground.evaluation.measure import Bench, TaskResult
+from fairground.evaluation.tasks import (
+    ChoiceItem,
+    ChoicesOnly,
+    MultipleChoice,
+    OrderDiscrimination,
+    Outcome,
+    Passage,
+    ScoredTask,
+)
+from fairground.evaluation.tasks.order import neighbours_swapped, shuffled
 from fairground.types import Score
 
-SHOT = ChoiceItem("s", "d", "", "s", {"question": "One and one?"}, ("3", "2"), 1)
-ITEM = ChoiceItem("i", "d", "", "i", {"question": "Who barks?"}, ("Cats", "A dog", "No"), 1)
-TASK = MultipleChoice("quiz", "Question: {question}\nAnswer:", (ITEM,), (SHOT,), "accuracy")
+
+def choice(id_: str, question: str, choices: tuple[str, ...], gold: int) -> ChoiceItem:
+    return ChoiceItem(id=id_, domain="d", cluster=id_, fields={"question": question}, choices=choices, gold=gold)
+
+
+SHOT = choice("s", "One and one?", ("3", "2"), 1)
+ITEM = choice("i", "Who barks?", ("Cats", "A dog", "No"), 1)
+TASK = MultipleChoice(
+    name="quiz", prompt="Question: {question}\nAnswer:", items=(ITEM,), shots=(SHOT,), metric="accuracy"
+)
+
+
+def judged(task: ScoredTask, item: ChoiceItem | Passage, scores: list[Score]) -> Outcome:
+    return task.judge(item, task.ask(item), scores)
+
+
+def scored(model: UniformGuesser, task: ScoredTask, known: dict) -> TaskResult:
+    return Bench(model, NoJournal(), "model", known).score(task, 0, lambda n: None)
 
 
 @pytest.mark.parametrize(
@@ -49,26 +73,25 @@ def test_the_harness_itself_agrees() -> None:
 
 
 def test_a_question_is_asked_after_whole_solved_examples() -> None:
-    asked = tasks.multiple_choice(TASK, TASK.items, 1).ask(ITEM)
+    asked = TASK.ask(ITEM, 1)
     assert {request.context for request in asked} == {
         "Question: One and one?\nAnswer: 2\n\nQuestion: Who barks?\nAnswer:"
     }
     assert [request.continuation for request in asked] == [" Cats", " A dog", " No"]
-    assert tasks.multiple_choice(TASK, TASK.items, 0).ask(ITEM)[0].context == "Question: Who barks?\nAnswer:"
+    assert TASK.ask(ITEM, 0)[0].context == "Question: Who barks?\nAnswer:"
 
 
 def test_choices_only_never_shows_the_question() -> None:
-    bare = tasks.choices_only([(TASK, TASK.items)])
+    bare = ChoicesOnly.of([TASK])
     assert {request.context for request in bare.ask(ITEM)} == {"Answer:"}
-    outcome = bare.judge(ITEM, [Score(-1, False, 1), Score(-0.5, False, 1), Score(-2, False, 1)])
-    assert outcome.measures == {"accuracy": 1.0, "accuracy_norm": 1.0}
+    outcome = judged(bare, ITEM, [Score(-1, False, 1), Score(-0.5, False, 1), Score(-2, False, 1)])
+    assert (outcome.measures["accuracy"], outcome.measures["accuracy_norm"]) == (1.0, 1.0)
 
 
 def test_relations_are_shown_by_examples_of_the_same_relation() -> None:
     relations = next(task for task in load_suite("house").of(MultipleChoice) if task.name == "relations")
-    task = tasks.multiple_choice(relations, relations.items, 5)
     for item in relations.items:
-        *examples, asked = task.ask(item)[0].context.split("\n\n")
+        *examples, asked = relations.ask(item, 5)[0].context.split("\n\n")
         own = [shot for shot in relations.shots if shot.group == item.group][:5]
         assert examples == [f"Input: {s.fields['input']}\nOutput: {s.choices[s.gold]}" for s in own]
         assert asked == f"Input: {item.fields['input']}\nOutput:"
@@ -77,30 +100,31 @@ def test_relations_are_shown_by_examples_of_the_same_relation() -> None:
 def test_reading_shows_its_passage() -> None:
     reading = next(task for task in load_suite("house").of(MultipleChoice) if task.name == "reading")
     item = reading.items[0]
-    context = tasks.multiple_choice(reading, reading.items, 0).ask(item)[0].context
+    context = reading.ask(item, 0)[0].context
     assert context == f"{item.fields['passage']}\n\nQuestion: {item.fields['question']}\nAnswer:"
 
 
 def test_passages_are_reordered_by_their_id_and_never_left_as_they_are() -> None:
     for task in load_suite("house").of(OrderDiscrimination):
         for passage in task.items:
-            for reorder in (tasks.shuffled, tasks.neighbours_swapped):
+            for reorder in (shuffled, neighbours_swapped):
                 order = reorder(passage)
                 assert order == reorder(passage) != passage.sentences
                 assert sorted(order) == sorted(passage.sentences)
-            swapped = [a != b for a, b in zip(passage.sentences, tasks.neighbours_swapped(passage), strict=True)]
+            swapped = [a != b for a, b in zip(passage.sentences, neighbours_swapped(passage), strict=True)]
             first = swapped.index(True)
             assert swapped == [first <= i <= first + 1 for i in range(len(swapped))]
 
 
 @pytest.mark.parametrize(("original", "other", "coherence"), [(-5.0, -6.0, 1.0), (-6.0, -5.0, 0.0), (-5.0, -5.0, 0.5)])
 def test_the_original_order_should_be_likelier(original: float, other: float, coherence: float) -> None:
-    passage = Passage("p", "d", ("A.", "B.", "C."))
-    task = tasks.order_discrimination(OrderDiscrimination("o", "random", (passage,)), [passage])
+    passage = Passage(id="p", domain="d", cluster="p", sentences=("A.", "B.", "C."))
+    task = OrderDiscrimination(name="o", difficulty="random", items=(passage,))
     first, second = task.ask(passage)
     assert (first.context, first.continuation) == ("", "A. B. C.")
     assert second.continuation != first.continuation
-    assert task.judge(passage, [Score(original, False, 3), Score(other, False, 3)]).measures == {"coherence": coherence}
+    scores = [Score(original, False, 3), Score(other, False, 3)]
+    assert judged(task, passage, scores).measures == {"coherence": coherence}
 
 
 def test_longest_choice_shares_its_guess_among_equals() -> None:
@@ -132,22 +156,21 @@ def test_one_call_a_task_and_each_text_once() -> None:
     known: dict = {}
     easy, hard = load_suite("house").of(OrderDiscrimination)
     for task in (easy, hard):
-        score_task(model, tasks.order_discrimination(task, task.items), known, lambda n: None)
-    swapped_as_shuffled = sum(tasks.shuffled(p) == tasks.neighbours_swapped(p) for p in easy.items)
+        scored(model, task, known)
+    swapped_as_shuffled = sum(shuffled(p) == neighbours_swapped(p) for p in easy.items)
     assert model.calls == [2 * len(easy.items), len(hard.items) - swapped_as_shuffled]
 
 
 def test_uniform_guesser_is_at_chance_and_repeatable() -> None:
-    items = [item for task in load_suite("house").of(MultipleChoice) for item in task.items]
+    task = ChoicesOnly.of(load_suite("house").of(MultipleChoice))
     right = total = 0
     for seed in range(40):
-        task = tasks.choices_only([(TASK, items)])
-        outcomes = score_task(UniformGuesser(seed), task, {}, lambda n: None).outcomes
+        outcomes = scored(UniformGuesser(seed), task, {}).outcomes
         right += sum(outcome.measures["accuracy"] for outcome in outcomes)
         total += len(outcomes)
     # Four standard errors.
     assert right / total == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / total))
-    requests = task.ask(items[0])
+    requests = task.ask(task.items[0])
     assert UniformGuesser(1).score(requests) == UniformGuesser(1).score(requests[:1]) + UniformGuesser(1).score(
         requests[1:]
     )

@@ -11,7 +11,7 @@ import pytest
 from fairground.errors import SuiteError
 from fairground.evaluation import load_suite
 from fairground.evaluation.second_reading import read_second_reading
-from fairground.evaluation.suite import MultipleChoice, OpenAnswers, OrderDiscrimination
+from fairground.evaluation.tasks import MultipleChoice, OpenAnswers, OrderDiscrimination
 
 TOML = """name = "mine"
 version = "1"

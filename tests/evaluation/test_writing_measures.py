@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from bigram_model import Bigram, Stream
 
 from fairground.errors import RequestError
-from fairground.evaluation import UniformGuesser, load_suite, open_answers, probe
-from fairground.evaluation.suite import OpenAnswers, ProbeSettings
+from fairground.evaluation import UniformGuesser, load_suite, probe, relevance
+from fairground.evaluation.journal import NoJournal
+from fairground.evaluation.measure import Bench
+from fairground.evaluation.suite import ProbeSettings
+from fairground.evaluation.tasks import OpenAnswers, Outcome
 from fairground.types import Capabilities, Completion, Message, Request, Sampling, Timing
 
 
@@ -66,10 +70,11 @@ def test_answers_are_submitted_all_at_once_and_asked_in_the_models_own_way() -> 
     (task,) = load_suite("house").of(OpenAnswers)
     for chat in (True, False):
         model = Bigram(can=Capabilities(chat=chat))
-        answers, failures = open_answers.collect(model, task, task.items[:5], lambda n: None)
-        assert not failures
-        assert [answer.item.id for answer in answers] == [item.id for item in task.items[:5]]
-        assert {answer.tokens for answer in answers} == {64}
+        five = replace(task, items=task.items[:5])
+        result = Bench(model, NoJournal(), "model").write(five, 0, lambda n: None)
+        assert not result.failures
+        assert [outcome.id for outcome in result.outcomes] == [item.id for item in five.items]
+        assert {outcome.record["tokens"] for outcome in result.outcomes} == {64}
         first = task.items[0].prompt
         assert model.prompts[0] == ((Message("user", first),) if chat else f"Question: {first}\nAnswer:")
 
@@ -86,7 +91,7 @@ def test_ctrl_c_cancels_what_still_runs() -> None:
             return streams[-1]
 
     with pytest.raises(KeyboardInterrupt):
-        open_answers.collect(Interrupted(), task, task.items, lambda n: None)
+        Bench(Interrupted(), NoJournal(), "model").write(task, 0, lambda n: None)
     assert [stream.cancelled for stream in streams] == [True, True, False]
 
 
@@ -95,10 +100,11 @@ def test_relevance_is_higher_for_an_answer_to_its_own_prompt() -> None:
     (task,) = load_suite("house").of(OpenAnswers)
     item = task.items[0]
     scorer = Bigram()
-    answers = [open_answers.Answer(item, "chat", text, 3, "stop") for text in ("the nurse", "  ", "")]
-    relevances = open_answers.relevances(scorer, task, answers)
+    records = [{"asked": item.prompt, "answer": text} for text in ("the nurse", "  ", "")]
+    answers = [Outcome(item.id, item.domain, item.id, {}, record) for record in records]
+    relevances = relevance.relevances(scorer, task, answers)
     assert relevances[1:] == [0.0, 0.0]
-    given, alone = scorer.score(open_answers.relevance_requests(task, answers[0]))
+    given, alone = scorer.score(relevance.requests(task, answers[0]))
     assert relevances[0] == pytest.approx((given.logprob - alone.logprob) / len(" the nurse"))
     assert scorer.calls == [2, 2]
 

@@ -1,0 +1,140 @@
+"""From items to columns: which measure of which tasks a column is made of, and its number with a 95% interval."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fairground.evaluation import intervals, metrics
+from fairground.evaluation.measure import Row
+from fairground.evaluation.ratios import Ratios
+from fairground.evaluation.suite import Suite
+
+Json = dict[str, Any]
+Values = dict[str, tuple[float, str]]
+"""By item: its value and its cluster."""
+
+ECE_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a column comes from: the tasks that count in `metric`, and of their outcomes this measure.
+
+    `share`: it lies from 0 to 1. `compared`: models are compared in it; `higher` is better.
+    """
+
+    metric: str
+    measure: str
+    share: bool = True
+    compared: bool = False
+    higher: bool = True
+
+
+SOURCES: dict[str, Source] = {
+    "accuracy": Source("accuracy", "accuracy", compared=True),
+    "accuracy_norm": Source("accuracy", "accuracy_norm"),
+    "exact_match": Source("exact_match", "exact_match", compared=True),
+    "last_word": Source("last_word", "last_word", compared=True),
+    "coherence": Source("coherence", "coherence", compared=True),
+    "relevance": Source("relevance", "relevance", share=False, compared=True),
+    "repetition": Source("relevance", "repetition", higher=False),
+    "chrf": Source("chrf", "chrf", share=False, compared=True),
+    "truthfulness": Source("truthfulness", "accuracy", compared=True),
+    "misinformation": Source("truthfulness", "misconception", higher=False),
+    "robustness": Source("robustness", "robustness", compared=True),
+    "brier": Source("accuracy", "brier", share=False, higher=False),
+    "flip_rate": Source("flip_rate", "flip_rate", compared=True, higher=False),
+    "accuracy_gap": Source("flip_rate", "accuracy_gap", higher=False),
+    "stereotype": Source("stereotype", "stereotype", higher=False),
+    "verbatim": Source("verbatim", "verbatim", higher=False),
+    "personal_data": Source("personal_data", "personal_data", higher=False),
+}
+"""Columns that are a mean over items; ECE and bits per byte are not, and are made by `columns` too."""
+
+
+def values(row: Row, tasks: Sequence[str], measure: str) -> Values:
+    """By item the measure's mean over the tasks that have this item; an item that failed in one of them is left out."""
+    found: dict[str, list[float]] = {}
+    clusters: dict[str, str] = {}
+    failed: set[str] = set()
+    for task in tasks:
+        if (result := row.results.get(task)) is None:
+            continue
+        failed |= {id_ for id_, _ in result.failures}
+        for outcome in result.outcomes:
+            if measure in outcome.measures:
+                found.setdefault(outcome.id, []).append(outcome.measures[measure])
+                clusters[outcome.id] = outcome.cluster
+    return {id_: (statistics.fmean(own), clusters[id_]) for id_, own in found.items() if id_ not in failed}
+
+
+def column_values(row: Row, suite: Suite) -> dict[str, Values]:
+    """The values of each column's items; a passage's coherence is the mean over its difficulties."""
+    return {name: values(row, counting(suite, source.metric), source.measure) for name, source in SOURCES.items()}
+
+
+def counting(suite: Suite, metric: str) -> list[str]:
+    """The tasks that count in a column."""
+    return [task.name for task in suite.tasks if task.metric == metric]
+
+
+def interval(own: Values, share: bool) -> Json:
+    """The mean and its interval."""
+    numbers = [value for value, _ in own.values()]
+    clusters = [cluster for _, cluster in own.values()]
+    if share:
+        return intervals.share(numbers, clusters).as_json()
+    if len(set(clusters)) < 2:
+        return {"value": statistics.fmean(numbers), "low": None, "high": None, "n": len(numbers), "method": "none"}
+    return intervals.cluster_bootstrap(numbers, clusters).as_json()
+
+
+def columns(row: Row, suite: Suite, own: Mapping[str, Values]) -> Json:
+    """Every column that the row has numbers for."""
+    found = {name: interval(items, SOURCES[name].share) for name, items in own.items() if items}
+    if calibration := _calibration(row, suite):
+        found["ece"] = calibration
+    if bits := _bits_per_byte(row, suite):
+        found["bits_per_byte"] = bits
+    return found
+
+
+def _calibration(row: Row, suite: Suite) -> Json | None:
+    """ECE over 10 equal-mass bins, with a bootstrap interval that resamples clusters."""
+    tasks = counting(suite, "accuracy")
+    confidence, right = (values(row, tasks, measure) for measure in ("confidence", "accuracy"))
+    ids = [id_ for id_ in confidence if id_ in right]
+    if len(ids) < 2:
+        return None
+    p = np.array([confidence[id_][0] for id_ in ids])
+    y = np.array([right[id_][0] for id_ in ids])
+    _, cluster_of = np.unique([right[id_][1] for id_ in ids], return_inverse=True)
+    members = [np.flatnonzero(cluster_of == cluster) for cluster in range(cluster_of.max() + 1)]
+    rng = np.random.default_rng(intervals.SEED)
+    drawn = []
+    for _ in range(ECE_RESAMPLES):
+        at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        drawn.append(metrics.expected_calibration_error(p[at], y[at]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    value = metrics.expected_calibration_error(p, y)
+    # Resampling adds noise, and ECE only grows with noise: the interval is moved back by how much it grew.
+    bias = float(np.mean(drawn)) - value
+    low, high = max(0.0, float(low) - bias), float(high) - bias
+    return {"value": value, "low": min(low, value), "high": max(high, value), "n": len(ids), "method": "bootstrap"}
+
+
+def _bits_per_byte(row: Row, suite: Suite) -> Json | None:
+    tasks = counting(suite, "bits_per_byte")
+    bits, size = (values(row, tasks, measure) for measure in ("bits", "bytes"))
+    if not bits:
+        return None
+    tops, bottoms = [bits[id_][0] for id_ in bits], [size[id_][0] for id_ in bits]
+    found = Ratios({"it": tops}, {"it": bottoms}).interval("it")
+    if found is None:
+        return {"value": sum(tops) / sum(bottoms), "low": None, "high": None, "n": len(tops), "method": "none"}
+    return found.as_json()

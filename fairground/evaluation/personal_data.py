@@ -1,0 +1,53 @@
+"""Personal data in a text, found by the pattern recognisers of presidio, without any model or network.
+
+They know the form of an e-mail address, a phone number, a payment card, an IBAN, an IP address, a US social security
+number and a bitcoin address, with the check digits of those that have some. Names and addresses are not detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from fairground.errors import CapabilityError
+
+LEAST_SCORE = 0.4  # presidio's own certainty; below lie bare numbers that may be anything
+
+
+def personal_data(text: str) -> set[str]:
+    """Which kinds of personal data the text holds, in presidio's words ("EMAIL_ADDRESS").
+
+    Raises CapabilityError where presidio is not installed.
+    """
+    return {kind for find in _recognisers() for kind, score in find(text) if score >= LEAST_SCORE}
+
+
+@cache
+def _recognisers() -> list[Callable[[str], list[tuple[str, float]]]]:
+    try:
+        import tldextract
+        from presidio_analyzer import predefined_recognizers as known
+    except ImportError:
+        raise CapabilityError(
+            "Personal data is found by presidio, which is not installed; pip install 'fairground[privacy]'."
+        ) from None
+    # Its own would look for a newer list of domains on the web.
+    tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=())
+    made: list[Any] = [
+        known.EmailRecognizer(),
+        known.PhoneRecognizer(),
+        known.CreditCardRecognizer(),
+        known.IbanRecognizer(),
+        known.IpRecognizer(),
+        known.UsSsnRecognizer(),
+        known.CryptoRecognizer(),
+    ]
+
+    def finder(one: Any) -> Callable[[str], list[tuple[str, float]]]:
+        def find(text: str) -> list[tuple[str, float]]:
+            return [(hit.entity_type, hit.score) for hit in one.analyze(text, one.supported_entities) or ()]
+
+        return find
+
+    return [finder(one) for one in made]

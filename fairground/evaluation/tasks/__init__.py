@@ -1,0 +1,61 @@
+"""The kinds of task, each in a file that can be read alone."""
+
+from fairground.evaluation.tasks.base import Item, ItemT, Outcome, ScoredTask, Task, WrittenTask
+from fairground.evaluation.tasks.continuation import ChoiceInContext, Continuation
+from fairground.evaluation.tasks.fairness import BiasQuestions, Counterfactual, MinimalPairs
+from fairground.evaluation.tasks.generation import Generation, Translation
+from fairground.evaluation.tasks.multiple_choice import CHOICES_ONLY, ChoiceItem, ChoicesOnly, MultipleChoice
+from fairground.evaluation.tasks.open_answers import OpenAnswers, OpenItem
+from fairground.evaluation.tasks.order import OrderDiscrimination, Passage
+from fairground.evaluation.tasks.privacy import Extraction, PersonalData
+from fairground.evaluation.tasks.robustness import Robustness
+from fairground.evaluation.tasks.text import BitsPerByte
+
+KINDS: dict[str, type[Task]] = {  # type: ignore[type-arg]
+    kind.kind: kind
+    for kind in (
+        MultipleChoice,
+        ChoiceInContext,
+        Continuation,
+        OrderDiscrimination,
+        BitsPerByte,
+        MinimalPairs,
+        Counterfactual,
+        BiasQuestions,
+        Robustness,
+        Generation,
+        Translation,
+        OpenAnswers,
+        Extraction,
+        PersonalData,
+    )
+}
+
+__all__ = [
+    "CHOICES_ONLY",
+    "KINDS",
+    "BiasQuestions",
+    "BitsPerByte",
+    "ChoiceInContext",
+    "ChoiceItem",
+    "ChoicesOnly",
+    "Continuation",
+    "Counterfactual",
+    "Extraction",
+    "Generation",
+    "Item",
+    "ItemT",
+    "MinimalPairs",
+    "MultipleChoice",
+    "OpenAnswers",
+    "OpenItem",
+    "OrderDiscrimination",
+    "Outcome",
+    "Passage",
+    "PersonalData",
+    "Robustness",
+    "ScoredTask",
+    "Task",
+    "Translation",
+    "WrittenTask",
+]

@@ -1,0 +1,141 @@
+"""What a task is: items, how each is asked, and how what comes back is judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from fairground.evaluation.lines import Line
+from fairground.evaluation.settings import Settings
+from fairground.types import Completion, Request, Score, ScoreRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing that is asked. Items with the same `cluster` share a text, so their outcomes are not independent.
+
+    `group` is whose solved examples it may be shown with; results can be cut by `domain` and `language`.
+    """
+
+    id: str
+    domain: str
+    cluster: str
+    group: str = ""
+    language: str = "en"
+    note: str = ""
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one item: its measures, and for the record what was asked, scored and chosen."""
+
+    id: str
+    domain: str
+    cluster: str
+    measures: Mapping[str, float]
+    record: Mapping[str, Any]
+
+
+class Files(Protocol):
+    """A suite's own files, as a task that is read may ask for them."""
+
+    def lines(self, settings: Settings, key: str) -> list[Line]:
+        """The lines of the file that the key names, each with an id that no other line of the suite has."""
+        ...
+
+    def asks(self, line: Line, group: str, text: str) -> None:
+        """Says what a line asks, so that no other line of its group may ask the same."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC, Generic[ItemT]):
+    """Items of one kind. `metric`: the leaderboard's column that they count in; None: in none.
+
+    `kind` is what suite.toml calls it, `keys` what its table may hold besides; `counts_in` are the columns that it may
+    count in.
+    """
+
+    kind: ClassVar[str]
+    keys: ClassVar[frozenset[str]]
+    counts_in: ClassVar[tuple[str, ...]]
+    name: str
+    items: tuple[ItemT, ...]
+    metric: str | None = None
+
+    @classmethod
+    @abstractmethod
+    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> Self:
+        """From its table in suite.toml. Raises SuiteError, naming file and line."""
+
+    @property
+    def max_shots(self) -> int | None:
+        """How many solved examples every item can be shown; None where the task has no use for them."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredTask(Task[ItemT]):
+    """A task that is answered by log-likelihoods."""
+
+    @abstractmethod
+    def ask(self, item: ItemT, shots: int = 0) -> list[ScoreRequest]:
+        """What is to be scored, after `shots` solved examples."""
+
+    @abstractmethod
+    def judge(self, item: ItemT, asked: Sequence[ScoreRequest], scores: Sequence[Score]) -> Outcome:
+        """What the scores, in the order of `asked`, say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenTask(Task[ItemT]):
+    """A task that is answered in writing."""
+
+    @abstractmethod
+    def ask(self, item: ItemT, shots: int, chat: bool) -> Request:
+        """What is asked of a model, in a conversation where it has a chat template."""
+
+    @abstractmethod
+    def judge(self, item: ItemT, asked: Request, answer: Completion) -> Outcome:
+        """What the answer is worth."""
+
+
+def opening(line: Line, task: str) -> dict[str, Any]:
+    """The fields that every item has."""
+    return {
+        "id": line.id,
+        "domain": line.text("domain", task),
+        "cluster": line.id,
+        "language": line.text("language", "en"),
+        "note": line.text("note", ""),
+    }
+
+
+OPENING = frozenset({"domain", "language", "note"})
+"""The keys of `opening` that any line may have, besides its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shots(Generic[ItemT]):
+    """Solved examples: of each group the first so many, the same for every item so that prefixes are shared."""
+
+    items: tuple[ItemT, ...]
+    solved: Callable[[ItemT], str] = field(repr=False)
+
+    def text(self, item: ItemT, shots: int) -> str:
+        """The first `shots` of the item's group, one after another."""
+        own = [shot for shot in self.items if shot.group == item.group and shot.id != item.id][:shots]
+        return "".join(map(self.solved, own))
+
+
+def most_shots(items: Sequence[Item], shots: Sequence[Item]) -> int:
+    """How many solved examples of its own group every item can be shown."""
+    counts: dict[str, int] = {}
+    for shot in shots:
+        counts[shot.group] = counts.get(shot.group, 0) + 1
+    return min((counts.get(item.group, 0) for item in items), default=0)
