@@ -90,6 +90,10 @@ class DataError(FairgroundError):
     """A file of battles, votes or texts is malformed; the message names file and line."""
 
 
+class StoreError(FairgroundError):
+    """The database cannot be opened, read or written."""
+
+
 class TrainingError(FairgroundError):
     """A recipe that cannot be run, or a run that cannot go on; the message says what stands."""
 

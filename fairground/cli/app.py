@@ -111,6 +111,15 @@ class Opening:
             notice=(lambda said: err.print(said, style="dim", highlight=False)) if err.is_terminal else None,
         )
 
+    def identity(self, reference: Reference) -> str:
+        """What a model is made of and how it is run; of a remote one, its address."""
+        from fairground.hub.content import content_hash
+
+        if reference.kind not in ("catalogue", "path"):
+            return reference.target
+        content = content_hash(self._located(reference))
+        return f"{content[:32]} {reference.precision} {self.device}{' deterministic' if self.deterministic else ''}"
+
     def weights(self, name: str) -> tuple[Decoder, Tokenizer]:
         """A local model's decoder and tokenizer alone, for a teacher. Raises a FairgroundError."""
         from fairground.models.load import load_with_tokenizer

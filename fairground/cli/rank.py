@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, out
+from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, err, out
+from fairground.cli.runs import DatabaseOption, finished_run
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ def rank(
         str | None,
         typer.Option(help="The model under which relevance is computed (default: smollm2 where it is here)."),
     ] = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks of the suite, with commas between.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN", help="An earlier run (id or folder); exit 1 if something fell.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run has kept.")] = False,
+    database: DatabaseOption = None,
     threads: Threads = None,
     device: Device = "cpu",
     deterministic: Deterministic = False,
@@ -42,48 +49,65 @@ def rank(
 ) -> None:
     """Measure models on a suite and print the leaderboard, with intervals and paired tests.
 
-    Writes leaderboard.json, report.html and samples.jsonl.
+    Writes leaderboard.json, report.html, samples.jsonl, scores.jsonl and times.jsonl. A run that was interrupted goes
+    on where it stopped when the same command is given again.
     """
+    from fairground.evaluation.against import compare_runs
     from fairground.evaluation.environment import cores
-    from fairground.evaluation.files import leaderboard_text, write_run
+    from fairground.evaluation.files import leaderboard_text, scores_text, write_run
     from fairground.evaluation.report import html_report
-    from fairground.evaluation.runner import Entrant
+    from fairground.evaluation.runner import Entrant, run_id
     from fairground.evaluation.runner import rank as measure
     from fairground.evaluation.sentences import sentences
-    from fairground.evaluation.suite import load_suite
+    from fairground.evaluation.suite import cut, load_suite
     from fairground.evaluation.table import leaderboard_table
+    from fairground.hub.home import home
     from fairground.hub.reference import parse
+    from fairground.store import RunJournal, begin_run, default_database, finish_run, open_database
 
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
     settings = Opening(threads, device, deterministic, allow_pickle)
     loaded = load_suite(suite)
+    if tasks:
+        loaded = cut(loaded, tasks.split(","))
     references = [parse(name) for name in models]
     scoring = _scorer(scorer, references)
 
     def entrant(reference: Reference) -> Entrant:
-        return Entrant(
-            reference.name, lambda: settings.open(reference), shots if reference.shots is None else reference.shots
-        )
+        given = shots if reference.shots is None else reference.shots
+        return Entrant(reference.name, lambda: settings.open(reference), given, identity=settings.identity(reference))
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)
-    with bar("{task.description}") as shown:
-        task = shown.add_task("starting")
-        run = measure(
-            [entrant(reference) for reference in references],
-            loaded,
-            limit=limit,
-            scorer=entrant(scoring) if scoring else None,
-            progress=lambda p: shown.update(
-                task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
-            ),
-            environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores()},
-        )
-    findings = sentences(run.leaderboard)
-    write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})
+    with open_database(database or default_database(home())) as opened:
+        earlier = finished_run(opened, against) if against else None
+        entrants = [entrant(reference) for reference in references]
+        judge = entrant(scoring) if scoring else None
+        id_ = run_id(loaded, entrants, limit=limit, scorer=judge)
+        if kept := begin_run(opened, id_, loaded.name, [f"{e.name},shots={e.shots}" for e in entrants], fresh=fresh):
+            err.print(f"Going on with run {id_}: {kept:,} outcomes are kept (--fresh begins anew).", highlight=False)
+        with bar("{task.description}") as shown:
+            task = shown.add_task("starting")
+            run = measure(
+                entrants,
+                loaded,
+                limit=limit,
+                scorer=judge,
+                progress=lambda p: shown.update(
+                    task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
+                ),
+                environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores()},
+                journal=RunJournal(opened, id_),
+            )
+        findings = sentences(run.leaderboard)
+        write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})
+        finish_run(opened, id_, leaderboard_text(run), scores_text(run))
+    changes = compare_runs(earlier, (run.leaderboard, run.scores)) if earlier else []
+    fallen = [entry for entry in changes if entry["fell"]]
     if as_json:
         print(leaderboard_text(run), end="")
+        _gate(fallen, against)
         return
     out.print(leaderboard_table(run.leaderboard, sentences(run.leaderboard, most=MOST_SENTENCES)))
     first = next((r.name for r in references if r.kind != "uniform"), references[0].name)
@@ -93,6 +117,20 @@ def rank(
     precisions = {model["model"]: model["precision"] for model in run.leaderboard["models"]}
     if precisions[first] in ("float32", "bfloat16"):
         out.print(f"  fairground rank {first} {first}#int8 --limit 8", highlight=False, soft_wrap=True)
+    _gate(fallen, against)
+
+
+def _gate(fallen: Sequence[dict[str, Any]], against: str | None) -> None:
+    """Exits 1, naming them, where measures are significantly worse than in the run that this one is held against."""
+    if against is None:
+        return
+    from fairground.evaluation.against import change
+
+    for entry in fallen:
+        err.print(f"Worse than in {against}: {change(entry)}.", soft_wrap=True, highlight=False)
+    if fallen:
+        raise typer.Exit(1)
+    err.print(f"Nothing is significantly worse than in {against}.", soft_wrap=True, highlight=False)
 
 
 def _scorer(named: str | None, references: Sequence[Reference]) -> Reference | None:

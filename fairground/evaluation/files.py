@@ -23,6 +23,11 @@ def leaderboard_text(run: Run) -> str:
     return json.dumps(run.leaderboard, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def scores_text(run: Run) -> str:
+    """The scores as JSON lines."""
+    return _lines(run.scores)
+
+
 def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = None) -> list[Path]:
     """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (such as report.html).
 
@@ -38,7 +43,7 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
         for model in run.leaderboard.get("models", ())
         if model.get("probe") and "shared_with" not in model
     ]
-    texts = {SAMPLES: _lines(run.samples), SCORES: _lines(run.scores), TIMES: _lines(times)}
+    texts = {SAMPLES: _lines(run.samples), SCORES: scores_text(run), TIMES: _lines(times)}
     texts.update(files or {})
     texts[LEADERBOARD] = leaderboard_text(run)
     for name in texts:

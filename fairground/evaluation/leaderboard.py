@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -37,6 +35,7 @@ def build(
     rows: Sequence[Row],
     suite: Suite,
     *,
+    id_: str,
     limit: int | None,
     scorer: ModelInfo | None,
     started: float,
@@ -50,15 +49,8 @@ def build(
     ranked = [by_label[model["model"]] for model in models]
     comparisons = _comparisons(ranked, columns)
     about = {"model": scorer.name, "precision": scorer.precision} if scorer else None
-    settings = {
-        "suite": suite.hash,
-        "models": sorted([m["model"], m["family"], m["parameters"], m["precision"], m["shots"]] for m in models),
-        "limit": limit,
-        "scorer": about,
-        "probe": [suite.probe.prompt_tokens, suite.probe.output_tokens, suite.probe.warmup, suite.probe.repeats],
-    }
     run = {
-        "id": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16],
+        "id": id_,
         "suite": {
             "name": suite.name,
             "version": suite.version,
@@ -66,6 +58,7 @@ def build(
             "hash": suite.hash,
             "items": len({item.id for task in suite.tasks for item in task.items}),
             "tasks": {task.name: len(task.items) for task in suite.tasks},
+            "counts_in": {task.name: task.metric for task in suite.tasks if task.metric},
         },
         "created": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 3),

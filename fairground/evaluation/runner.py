@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import time
 from collections import Counter
@@ -76,6 +78,7 @@ def rank(
     """
     started = time.time()
     _check(entrants, suite, limit)
+    id_ = run_id(suite, entrants, limit=limit, scorer=scorer)
     suite = replace(suite, tasks=tuple(first_items(task, limit) for task in suite.tasks))
     models: dict[str, list[Entrant]] = {}
     for entrant in entrants:
@@ -87,9 +90,23 @@ def rank(
     rows = [row for settings in models.values() for row in _measure(settings, suite, meter, kept)]
     _raise_if_all_failed(rows)
     scored_by = _judge_answers(rows, suite, scorer, meter)
-    built = leaderboard.build(rows, suite, limit=limit, scorer=scored_by, started=started, environment=environment)
+    built = leaderboard.build(
+        rows, suite, id_=id_, limit=limit, scorer=scored_by, started=started, environment=environment
+    )
     meter.finish()
     return Run(built, leaderboard.samples(rows), leaderboard.scores(rows))
+
+
+def run_id(suite: Suite, entrants: Sequence[Entrant], *, limit: int | None, scorer: Entrant | None) -> str:
+    """Names a run by what it measures: the suite's content and tasks, the models', and the settings."""
+    settings = {
+        "suite": suite.hash,
+        "tasks": [task.name for task in suite.tasks],
+        "models": [[entrant.identity or entrant.name, entrant.name, entrant.shots] for entrant in entrants],
+        "limit": limit,
+        "scorer": (scorer.identity or scorer.name) if scorer else None,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def first_items(task: Task[Any], limit: int | None) -> Task[Any]:

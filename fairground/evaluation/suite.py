@@ -70,6 +70,12 @@ def built_in_suites() -> list[str]:
     return sorted(path.parent.name for path in BUILT_IN.glob("*/suite.toml"))
 
 
+def described() -> list[tuple[str, str, str]]:
+    """Name, description and licence of every suite in the package, without reading its data."""
+    tops = [(name, Settings.read(BUILT_IN / name / "suite.toml")) for name in built_in_suites()]
+    return [(name, top.text("description", ""), top.text("licence")) for name, top in tops]
+
+
 def load_suite(name_or_path: str | Path) -> Suite:
     """Reads a suite of the package by name, or the user's own by the path of its folder.
 

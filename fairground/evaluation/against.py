@@ -1,0 +1,96 @@
+"""Two runs of the same items: what changed from the one to the other, and whether anything fell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fairground.errors import RequestError
+from fairground.evaluation.aggregate import SOURCES, Values
+from fairground.evaluation.comparison import ALPHA, compare_pair, holm
+from fairground.evaluation.intervals import RESAMPLES
+
+Finished = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]
+"""What `leaderboard.json` and the lines of `scores.jsonl` hold."""
+
+
+def compare_runs(before: Finished, after: Finished) -> list[dict[str, Any]]:
+    """Every measure of every model that both runs have, paired by item: `difference` is after less before.
+
+    Where no label is in both, and each run has one model besides the floor, those two are compared. An entry's `fell`
+    says that the measure is significantly worse (Holm over all of them). Raises RequestError where nothing can be
+    compared.
+    """
+    wanted = [
+        (a, b, metric, one, other, ids)
+        for a, b in _pairs(before[0], after[0])
+        for metric in SOURCES
+        for one, other in [(_values(before, a, metric), _values(after, b, metric))]
+        if len(ids := sorted(one.keys() & other.keys())) > 1
+    ]
+    found: list[dict[str, Any]] = []
+    for a, b, metric, one, other, ids in wanted:
+        clusters = [one[id_][1] for id_ in ids]
+        if len(set(clusters)) < 2:
+            continue
+        new, old = (np.array([side[id_][0] for id_ in ids]) for side in (other, one))
+        test = compare_pair(new, old, clusters, resamples=max(RESAMPLES, 400 * len(wanted)))
+        found.append(
+            {
+                "before": a,
+                "after": b,
+                "metric": metric,
+                "difference": test.difference,
+                "low": test.low,
+                "high": test.high,
+                "p_raw": test.p,
+                "n": test.n,
+                "method": test.method,
+            }
+        )
+    if not found:
+        raise RequestError("These two runs have no item in common, so nothing can be compared; use the same suite.")
+    for entry, p in zip(found, holm([entry["p_raw"] for entry in found]), strict=True):
+        entry["p"], entry["significant"] = p, p < ALPHA
+        worse = entry["difference"] < 0 if SOURCES[entry["metric"]].higher else entry["difference"] > 0
+        entry["fell"] = bool(p < ALPHA and worse)
+    return found
+
+
+def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:
+    old, new = ([m["model"] for m in board["models"] if m["family"] != "baseline"] for board in (before, after))
+    same = [(label, label) for label in old if label in new]
+    if same or len(old) != 1 or len(new) != 1:
+        return same
+    return [(old[0], new[0])]
+
+
+def _values(run: Finished, label: str, metric: str) -> Values:
+    counts_in, source = run[0]["run"]["suite"].get("counts_in", {}), SOURCES[metric]
+    found: dict[str, list[float]] = {}
+    clusters: dict[str, str] = {}
+    for line in run[1]:
+        counted = counts_in.get(line["task"]) == source.metric and source.measure in line
+        if line["model"] == label and counted:
+            found.setdefault(line["id"], []).append(line[source.measure])
+            clusters[line["id"]] = line["cluster"]
+    return {id_: (sum(own) / len(own), clusters[id_]) for id_, own in found.items()}
+
+
+def change(entry: Mapping[str, Any]) -> str:
+    """One entry as a sentence: "accuracy of smollm2 fell by 3.1 points (95% 1.2 to 5.0), p = 0.002"."""
+    points = SOURCES[entry["metric"]].share
+    factor, unit = (100, " points") if points else (1, "")
+    size, ends = abs(entry["difference"]), sorted(abs(entry[key]) for key in ("low", "high"))
+    if entry["low"] * entry["high"] < 0:
+        ends = [entry["low"], entry["high"]]
+    verb = "rose" if entry["difference"] > 0 else "fell" if entry["difference"] < 0 else "did not change,"
+    who = entry["before"] if entry["before"] == entry["after"] else f"{entry['after']}, beside {entry['before']},"
+    digits = 1 if points else 3
+    p = "p < 0.001" if entry["p"] < 0.001 else f"p = {entry['p']:.3f}"
+    return (
+        f"{entry['metric'].replace('_', ' ')} of {who} {verb} by {factor * size:.{digits}f}{unit} "
+        f"(95% {factor * ends[0]:.{digits}f} to {factor * ends[1]:.{digits}f}), {p}"
+    )

@@ -1,0 +1,78 @@
+"""One database, SQLite unless another is named, brought to the newest migration when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from fairground.errors import StoreError
+
+WAIT = 30  # seconds that a writer waits for another one
+
+Database = Engine
+
+
+def default_database(home: Path) -> str:
+    """The address of the database in the state folder."""
+    return f"sqlite:///{home / 'fairground.db'}"
+
+
+@contextmanager
+def open_database(url: str) -> Iterator[Database]:
+    """The database at the address, with all of its tables; closed at the end.
+
+    SQLite journals ahead (WAL) and syncs every commit, so what was kept outlives a kill and a power failure. Raises
+    StoreError where the address means nothing or the database cannot be opened.
+    """
+    try:
+        address = make_url(url)
+        local = address.get_backend_name() == "sqlite"
+        if local and address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(address, **({"connect_args": {"timeout": WAIT}} if local else {}))
+    except (ArgumentError, NoSuchModuleError, ImportError, OSError) as error:
+        raise StoreError(f"{url!r} is no database that can be used ({error}); give another address.") from None
+    if local:
+        event.listen(engine, "connect", _durable)
+    try:
+        with store_errors("opened"):
+            _migrate(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    """Turns SQLAlchemy's errors into StoreError: the database cannot be `what`."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        raise StoreError(
+            f"The database cannot be {what} ({reason}); make room, or name another one with --database."
+        ) from error
+
+
+def _durable(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _migrate(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
