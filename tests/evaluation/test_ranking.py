@@ -17,6 +17,10 @@ from fairground.evaluation.tasks import MultipleChoice, OrderDiscrimination
 from fairground.types import Capabilities, Score, ScoreRequest
 
 UNIFORM = Entrant("uniform", UniformGuesser)
+SCORED = set(
+    "accuracy accuracy_norm coherence truthfulness misinformation robustness brier ece flip_rate accuracy_gap".split()
+)
+WRITTEN = set("relevance repetition chrf verbatim personal_data ttft_ms tokens_per_s".split())
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +45,7 @@ def run(house: Suite) -> Run:
 def test_every_column_has_its_interval(run: Run) -> None:
     assert [entry["shots"] for entry in run.leaderboard["models"]].count(5) == 1
     for entry in run.leaderboard["models"]:
-        assert set(entry["metrics"]) == {
-            "accuracy", "accuracy_norm", "coherence", "relevance", "repetition", "ttft_ms", "tokens_per_s",
-        }  # fmt: skip
+        assert set(entry["metrics"]) == SCORED | WRITTEN
         for found in entry["metrics"].values():
             assert found["low"] <= found["value"] <= found["high"]
         assert entry["errors"] == []
@@ -51,34 +53,37 @@ def test_every_column_has_its_interval(run: Run) -> None:
             entry["tasks"]
         )
     counts = {name: found["n"] for name, found in model(run, "bigram")["metrics"].items()}
-    assert counts["accuracy"] == 192
-    assert counts["coherence"] == 88
-    assert counts["relevance"] == counts["repetition"] == 48
+    assert counts["accuracy"] == counts["ece"] == counts["brier"] == 400
+    assert counts["coherence"] == 150
+    assert counts["relevance"] == counts["repetition"] == 60
+    assert counts["truthfulness"] == 40
+    assert counts["flip_rate"] == 100
+    assert counts["chrf"] == 120
     assert counts["ttft_ms"] == counts["tokens_per_s"] == 5
     assert model(run, "bigram")["memory_mb"] == 1.5
 
 
-def test_accuracy_is_what_the_samples_say(run: Run) -> None:
+def test_accuracy_is_what_the_samples_say(run: Run, house: Suite) -> None:
     relations = [s for s in run.samples if s["model"] == "bigram" and s["task"] == "relations"]
     assert len(relations) == 64
-    not_counted = {"relations", "choices_only", "order_random", "order_swapped", "open"}
-    counted = [s for s in run.samples if s["model"] == "bigram" and s["task"] not in not_counted]
-    assert len(counted) == 192
+    domains = {task.name for task in house.of(MultipleChoice) if task.metric == "accuracy"}
+    counted = [s for s in run.samples if s["model"] == "bigram" and s["task"] in domains]
+    assert len(counted) == 400
     found = model(run, "bigram")["metrics"]["accuracy"]["value"]
-    assert found == pytest.approx(sum(s["right"] for s in counted) / 192)
+    assert found == pytest.approx(sum(s["right"] for s in counted) / 400)
     for sample in counted:
         assert sample["chosen"] == max(range(4), key=lambda i: sample["scores"][i])
     swapped = [s for s in run.samples if s["model"] == "bigram" and s["task"] == "order_swapped"]
     shuffled = [s for s in run.samples if s["model"] == "bigram" and s["task"] == "order_random"]
     # The bigram cannot tell some orders apart: a tie chooses neither and counts as half.
-    halves = [sum(0.5 if s["right"] is None else s["right"] for s in part) / 88 for part in (swapped, shuffled)]
+    halves = [sum(0.5 if s["right"] is None else s["right"] for s in part) / 150 for part in (swapped, shuffled)]
     assert model(run, "bigram")["metrics"]["coherence"]["value"] == pytest.approx(sum(halves) / 2)
 
 
 def test_the_run_says_how_it_was_made(run: Run, house: Suite) -> None:
     about = run.leaderboard["run"]
     assert about["suite"]["hash"] == house.hash
-    assert about["suite"]["items"] == 192 + 64 + 88 + 48
+    assert about["suite"]["items"] == 400 + 64 + 150 + 60 + 40 + 100 + 120 + 40 + 40
     assert about["scorer"] == {"model": "bigram", "precision": "float64"}
     assert about["probe"]["prompt_tokens"] == 128
     assert about["probe"]["concurrency"] == 1
@@ -91,10 +96,12 @@ def test_the_run_says_how_it_was_made(run: Run, house: Suite) -> None:
     json.dumps(run.leaderboard, allow_nan=False)
 
 
-def test_what_does_not_depend_on_shots_is_measured_once(run: Run) -> None:
+def test_what_does_not_depend_on_shots_is_measured_once(run: Run, house: Suite) -> None:
     plain, shown = model(run, "bigram"), model(run, "bigram (5-shot)")
     assert shown["shared_with"] == "bigram"
-    assert set(shown["shared"]) == {"order_random", "order_swapped", "choices_only", "open", "response_time"}
+    with_examples = {task.name for task in house.tasks if task.max_shots is not None}
+    alike = {task.name for task in house.tasks} - with_examples
+    assert set(shown["shared"]) == alike | {"choices_only", "response_time"}
     assert "shared_with" not in plain
     for metric in ("coherence", "relevance", "repetition", "ttft_ms", "tokens_per_s"):
         assert plain["metrics"][metric] == shown["metrics"][metric]
@@ -102,7 +109,9 @@ def test_what_does_not_depend_on_shots_is_measured_once(run: Run) -> None:
     both = frozenset(("bigram", "bigram (5-shot)"))
     assert ("accuracy", both) in pairs
     assert ("coherence", both) not in pairs
-    assert len(pairs) == len(run.leaderboard["comparisons"]) == 7
+    compared = {"accuracy", "coherence", "relevance", "truthfulness", "robustness", "flip_rate", "chrf"}
+    assert {metric for metric, _ in pairs} == compared
+    assert len(pairs) == len(run.leaderboard["comparisons"]) == 1 + 2 * len(compared)
 
 
 def test_comparisons_are_holm_corrected(run: Run) -> None:
@@ -168,9 +177,9 @@ def test_what_cannot_score_is_left_out_of_those_columns(house: Suite) -> None:
     writer = Entrant("writer", lambda: Bigram(can=Capabilities(score=False)))
     reader = Entrant("reader", lambda: Bigram(can=Capabilities(generate=False)))
     result = rank([writer, reader, UNIFORM], house, limit=2, scorer=UNIFORM)
-    assert set(model(result, "writer")["metrics"]) == {"relevance", "repetition", "ttft_ms", "tokens_per_s"}
+    assert set(model(result, "writer")["metrics"]) == WRITTEN
     assert "cannot score" in model(result, "writer")["notes"][0]
-    assert set(model(result, "reader")["metrics"]) == {"accuracy", "accuracy_norm", "coherence"}
+    assert set(model(result, "reader")["metrics"]) == SCORED
     assert "cannot generate" in model(result, "reader")["notes"][0]
     assert result.leaderboard["models"][-1]["model"] == "writer"
     assert not any("writer" in (e["a"], e["b"]) for e in result.leaderboard["comparisons"] if e["metric"] == "accuracy")
@@ -221,8 +230,8 @@ def test_a_prompt_that_is_too_long_costs_only_its_item(house: Suite) -> None:
     short = Capabilities(context_length=lengths[12] + 60)
     result = rank([Entrant("short", lambda: Bigram(can=short))], house)
     entry = model(result, "short")
-    assert 5 < entry["tasks"]["reading"]["accuracy"]["n"] < 24
-    assert entry["tasks"]["arithmetic"]["accuracy"]["n"] == 24
+    assert 5 < entry["tasks"]["reading"]["accuracy"]["n"] < 50
+    assert entry["tasks"]["arithmetic"]["accuracy"]["n"] == 50
     assert any(error.startswith("reading: ") and "context is" in error for error in entry["errors"])
 
 
@@ -311,7 +320,8 @@ def test_many_differences_of_one_model_share_a_line() -> None:
 def test_a_run_is_written_whole(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     written = write_run(run, out, {"report.html": "<p>é</p>"})
-    assert {path.name for path in written} == {"leaderboard.json", "samples.jsonl", "report.html"}
+    names = {"leaderboard.json", "samples.jsonl", "scores.jsonl", "times.jsonl", "report.html"}
+    assert {path.name for path in written} == names
     assert sorted(out.iterdir()) == sorted(written)
     assert json.loads((out / "leaderboard.json").read_text(encoding="utf-8")) == run.leaderboard
     lines = (out / "samples.jsonl").read_text(encoding="utf-8").split("\n")

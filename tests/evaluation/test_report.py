@@ -143,7 +143,7 @@ def test_hostile_text_stays_text(run: tuple[dict[str, Any], list[dict[str, Any]]
 def test_what_was_not_measured_is_a_dash_with_its_reason(page: Page, text: str) -> None:
     row = re.search(r"<tr><th scope=\"row\">uniform<small>.*?</tr>", text)
     assert row is not None
-    assert row[0].count(f">{columns.DASH}</a>") == 4  # relevance, repetition, first token, speed
+    assert row[0].count(f">{columns.DASH}</a>") == 3  # relevance, first token, speed
     assert "It writes nothing and takes no time" in page.text
     assert "Without a response time: uniform." in page.text
 
@@ -152,7 +152,7 @@ def test_reason_is_given_where_the_run_gave_none(run: tuple[dict[str, Any], list
     leaderboard = copy.deepcopy(run[0])
     leaderboard["models"] = [{"model": "bare"}, leaderboard["models"][0]]
     text = html_report(leaderboard, [])
-    assert "<b>bare</b>: not measured in this run: accuracy, normalised accuracy" in text
+    assert "<b>bare</b>: not measured in this run: accuracy, coherence" in text
     Page(text)
 
 

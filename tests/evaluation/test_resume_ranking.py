@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from command import COMMAND
 
-TASKS = "healthcare,reading,relations,order_swapped,counterfactual,open,german,personal_data"
+TASKS = "reading,relations,order_swapped,open,german"
 
 
 def start(folder: Path, model: Path, out: str) -> subprocess.Popen[str]:
     """`rank` in a process of its own, with a state folder of its own."""
-    command = [COMMAND, "rank", str(model), f"{model},shots=2", "uniform", "--tasks", TASKS, "--limit", "6"]
+    command = [COMMAND, "rank", str(model), "uniform", "--tasks", TASKS, "--limit", "4"]
     return subprocess.Popen(
         [*map(str, command), "--scorer", str(model), "--out", out], cwd=folder, text=True, start_new_session=True,
         env={**os.environ, "FAIRGROUND_HOME": str(folder / "home")}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -30,13 +30,14 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.verify)])
+@pytest.mark.verify
+@pytest.mark.parametrize("kills", [20])
 def test_the_same_bytes_after_any_kill(stories15m: Path, tmp_path: Path, kills: int) -> None:
     begun = time.monotonic()
     finish(start(tmp_path, stories15m, "unbroken"))
     took = time.monotonic() - begun
     expected = {name: (tmp_path / "unbroken" / name).read_bytes() for name in ("scores.jsonl", "samples.jsonl")}
-    assert expected["scores.jsonl"].count(b"\n") > 100
+    assert expected["scores.jsonl"].count(b"\n") > 20
     chance, went_on = random.Random(kills), 0
     for kill in range(kills):
         process = start(tmp_path, stories15m, f"broken-{kill}")

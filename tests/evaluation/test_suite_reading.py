@@ -188,7 +188,7 @@ def test_toml_that_is_none_and_files_that_are_missing(tmp_path: Path) -> None:
     (tmp_path / "open.jsonl").unlink()
     with pytest.raises(SuiteError, match=r"open\.jsonl cannot be read"):
         load_suite(tmp_path)
-    with pytest.raises(SuiteError, match="which has house"):
+    with pytest.raises(SuiteError, match=r"which has .*, house, "):
         load_suite("huose")
     (tmp_path / "suite.toml").unlink()
     with pytest.raises(SuiteError, match=r"suite\.toml cannot be read"):

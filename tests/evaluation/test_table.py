@@ -46,7 +46,8 @@ def test_numbers_stand_over_their_intervals(leaderboard: dict[str, Any]) -> None
     assert f"{100 * accuracy['low']:.0f}–{100 * accuracy['high']:.0f}" in lines[at + 1].split()
     assert lines[at + 1].startswith("135M bf16 from Q4_1")
     assert "−0.03…−0.02" in text  # stories15m's relevance
-    assert "Repeti-" in text
+    assert "Rela-" in text
+    assert "Truth" not in text  # which no model was measured in
 
 
 def test_caption_says_what_the_numbers_rest_on(leaderboard: dict[str, Any]) -> None:
@@ -54,19 +55,22 @@ def test_caption_says_what_the_numbers_rest_on(leaderboard: dict[str, Any]) -> N
     assert "Chance: accuracy 25%, coherence 50%." in text
     assert "128 prompt tokens, 64 output tokens, 1 warm-up run, then 5 repeats at concurrency 1." in text
     assert "one fixed scorer, smollm2 (float32)." in text
-    assert "Too narrow for repetition and normalised accuracy: see report.html or leaderboard.json." in text
+    assert "Too narrow" not in text
+    narrow = " ".join(printed(leaderboard, 80).split())
+    assert "Too narrow for what each precision came from" in narrow
+    assert ": see report.html or leaderboard.json." in narrow
 
 
 def test_required_columns_are_there_at_eighty(leaderboard: dict[str, Any]) -> None:
     text = printed(leaderboard, 80)
-    for heading in ("Accuracy", "Coherence", "Relevance", "First", "Tokens", "Memory"):
+    for heading in ("Accu-", "Cohe-", "First", "Tokens"):
         assert heading in text
 
 
 def test_what_was_not_measured_is_a_dash(leaderboard: dict[str, Any]) -> None:
     lines = printed(leaderboard, 140).splitlines()
     row = next(line for line in lines if line.startswith("uniform "))
-    assert row.split().count("–") == 4
+    assert row.split().count("–") == 3
     assert any(line.startswith("uniform: It writes nothing") for line in lines)
 
 

@@ -218,7 +218,8 @@ def test_robustness_asks_every_way_and_takes_the_worst() -> None:
     item = task.items[0]
     ways = task.ways(item)
     assert list(ways) == ["original", *REWRITES, "prompt 1", "prompt 2", "prompt 3"]
-    assert len(set(ways.values())) == len(ways)
+    assert len(set(ways.values())) >= len(ways) - 1  # a short question may have no word to make a typo in
+    assert all(len(set(task.ways(item).values())) > 5 for item in task.items)
     assert ways == task.ways(item)
     question = item.fields["question"]
     assert ways["upper_case"] == f"Question: {question.upper()}\nAnswer:"
