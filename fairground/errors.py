@@ -18,6 +18,7 @@ line prints it and exits with status 2; nothing has been written by then.
     ├── DownloadError            a file could not be fetched or does not match its hash
     ├── SuiteError               a suite or one of its lines is malformed (names file and line)
     ├── DataError                a file of battles, votes or texts is malformed
+    ├── StoreError               the database cannot be opened, read or written
     ├── TrainingError            a recipe that cannot be run, or a run that cannot go on
     └── MissingExtra             needs an optional part of the package
 """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, err, out
-from fairground.cli.runs import DatabaseOption, finished_run
+from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
@@ -61,9 +61,8 @@ def rank(
     from fairground.evaluation.sentences import sentences
     from fairground.evaluation.suite import cut, load_suite
     from fairground.evaluation.table import leaderboard_table
-    from fairground.hub.home import home
     from fairground.hub.reference import parse
-    from fairground.store import RunJournal, begin_run, default_database, finish_run, open_database
+    from fairground.store import RunJournal, begin_run, finish_run
 
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
@@ -80,7 +79,8 @@ def rank(
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)
-    with open_database(database or default_database(home())) as opened:
+    id_ = ""
+    with begun(database, lambda: id_) as opened:
         earlier = finished_run(opened, against) if against else None
         entrants = [entrant(reference) for reference in references]
         judge = entrant(scoring) if scoring else None

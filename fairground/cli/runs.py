@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairground.cli.app import Json, app, out
-from fairground.errors import RequestError
+from fairground.errors import FairgroundError, RequestError
 
 if TYPE_CHECKING:
     from fairground.store import Database
@@ -70,6 +72,31 @@ def compare(
     rest = len(entries) - len(told)
     if rest:
         out.print(f"{rest} other measure{'' if rest == 1 else 's'} did not change significantly.", highlight=False)
+
+
+@contextmanager
+def begun(url: str | None, run: Callable[[], str]) -> Iterator[Database]:
+    """The database of runs. Where this ends in an error before anything was measured, it is left as it was found.
+
+    `run` names the run that is begun, once it has a name.
+    """
+    from fairground.hub.home import home
+    from fairground.store import default_database, forget_if_empty, open_database
+
+    address = url or default_database(home())
+    file = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:///") else None
+    new, empty = file is not None and not file.exists(), False
+    try:
+        with open_database(address) as database:
+            try:
+                yield database
+            except FairgroundError:
+                empty = forget_if_empty(database, run())
+                raise
+    finally:
+        if new and empty and file is not None:
+            for made in file.parent.glob(f"{file.name}*"):
+                made.unlink()
 
 
 def finished_run(database: Database, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -5,7 +5,7 @@ with open_database(default_database(home())) as database:
 """
 
 from fairground.store.database import Database, default_database, open_database
-from fairground.store.runs import RunJournal, StoredRun, begin_run, find_run, finish_run, list_runs
+from fairground.store.runs import RunJournal, StoredRun, begin_run, find_run, finish_run, forget_if_empty, list_runs
 
 __all__ = [
     "Database",
@@ -15,6 +15,7 @@ __all__ = [
     "default_database",
     "find_run",
     "finish_run",
+    "forget_if_empty",
     "list_runs",
     "open_database",
 ]

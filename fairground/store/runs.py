@@ -43,6 +43,15 @@ def begin_run(database: Database, id_: str, suite: str, models: Sequence[str], *
     return 0
 
 
+def forget_if_empty(database: Database, id_: str) -> bool:
+    """Forgets a run that has measured nothing; whether the database then has no run at all. Raises StoreError."""
+    with store_errors("written"), database.begin() as connection:
+        kept = connection.execute(select(func.count()).select_from(outcomes).where(outcomes.c.run == id_)).scalar_one()
+        if not kept:
+            connection.execute(delete(runs).where(runs.c.id == id_, runs.c.finished.is_(None)))
+        return not connection.execute(select(func.count()).select_from(runs)).scalar_one()
+
+
 def finish_run(database: Database, id_: str, leaderboard: str, scores: str) -> None:
     """Keeps what a run found; its journal is not needed any more. Raises StoreError."""
     with store_errors("written"), database.begin() as connection:
