@@ -136,16 +136,17 @@ def ours(path: Path, suites: list[str]) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.verify
-@pytest.mark.parametrize("model", ["stories15m", "smollm2"])
+@pytest.mark.parametrize(("model", "count"), [("stories15m", 300), ("smollm2", 60)])
 def test_accuracies_are_the_harness(
     request: pytest.FixtureRequest,
     shared: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     model: str,
+    count: int,
 ) -> None:
     path = request.getfixturevalue(model)
-    exams = prepare(shared, tmp_path, 300)
+    exams = prepare(shared, tmp_path, count)
     monkeypatch.setenv(DATA, str(tmp_path))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
     expected = theirs(path, tmp_path, [*SETS, *exams])

@@ -54,7 +54,7 @@ class MultipleChoice(ScoredTask[ChoiceItem]):
 
     kind: ClassVar[str] = "multiple_choice"
     keys: ClassVar[frozenset[str]] = frozenset(
-        {"shots", "prompt", "group", "choices_only_prompt", "description", "choices", "gold"}
+        {"shots", "prompt", "group", "choices_only_prompt", "description", "choices", "gold", "strip"}
     )
     counts_in: ClassVar[tuple[str, ...]] = ("accuracy", "truthfulness")
     prompt: str
@@ -189,7 +189,7 @@ def _item(line: Line, settings: Settings, fields: Sequence[str], group: str | No
     return ChoiceItem(
         **known,
         group=line.text(group) if group else "",
-        fields={key: line.text(key) for key in fields},
+        fields={key: line.text(key).strip() if settings.data.get("strip") else line.text(key) for key in fields},
         choices=choices,
         gold=line.gold(gold_key, choices),
         difficulty=line.text("difficulty", ""),
