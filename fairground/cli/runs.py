@@ -29,10 +29,9 @@ def runs(database: DatabaseOption = None, as_json: Json = False) -> None:
 
     from rich.table import Table
 
-    from fairground.hub.home import home
-    from fairground.store import default_database, list_runs, open_database
+    from fairground.store import list_runs, open_database
 
-    with open_database(database or default_database(home())) as opened:
+    with open_database(_address(database)) as opened:
         found = list_runs(opened)
     if as_json:
         print(json.dumps([asdict(run) for run in found], indent=1))
@@ -57,10 +56,9 @@ def compare(
 ) -> None:
     """Paired differences between two runs: what rose, what fell, and what cannot be told apart."""
     from fairground.evaluation.against import change, compare_runs
-    from fairground.hub.home import home
-    from fairground.store import default_database, open_database
+    from fairground.store import open_database
 
-    with open_database(database or default_database(home())) as opened:
+    with open_database(_address(database)) as opened:
         entries = compare_runs(finished_run(opened, before), finished_run(opened, after))
     if as_json:
         print(json.dumps(entries, indent=1))
@@ -74,16 +72,23 @@ def compare(
         out.print(f"{rest} other measure{'' if rest == 1 else 's'} did not change significantly.", highlight=False)
 
 
+def _address(named: str | None) -> str:
+    """The database that was named, else the one in the state folder."""
+    from fairground.hub.home import home
+    from fairground.store import default_database
+
+    return named or default_database(home())
+
+
 @contextmanager
 def begun(url: str | None, run: Callable[[], str]) -> Iterator[Database]:
     """The database of runs. Where this ends in an error before anything was measured, it is left as it was found.
 
     `run` names the run that is begun, once it has a name.
     """
-    from fairground.hub.home import home
-    from fairground.store import default_database, forget_if_empty, open_database
+    from fairground.store import forget_if_empty, open_database
 
-    address = url or default_database(home())
+    address = _address(url)
     file = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:///") else None
     new, empty = file is not None and not file.exists(), False
     try:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from fairground.errors import RequestError
-from fairground.evaluation.aggregate import SOURCES, Values
-from fairground.evaluation.comparison import ALPHA, compare_pair, holm
-from fairground.evaluation.intervals import RESAMPLES
+from fairground.evaluation.aggregate import SOURCES
+from fairground.evaluation.comparison import Values, compare_all
 
 Finished = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """What `leaderboard.json` and the lines of `scores.jsonl` hold."""
@@ -23,39 +20,18 @@ def compare_runs(before: Finished, after: Finished) -> list[dict[str, Any]]:
     says that the measure is significantly worse (Holm over all of them). Raises RequestError where nothing can be
     compared.
     """
-    wanted = [
-        (a, b, metric, one, other, ids)
-        for a, b in _pairs(before[0], after[0])
-        for metric in SOURCES
-        for one, other in [(_values(before, a, metric), _values(after, b, metric))]
-        if len(ids := sorted(one.keys() & other.keys())) > 1
-    ]
-    found: list[dict[str, Any]] = []
-    for a, b, metric, one, other, ids in wanted:
-        clusters = [one[id_][1] for id_ in ids]
-        if len(set(clusters)) < 2:
-            continue
-        new, old = (np.array([side[id_][0] for id_ in ids]) for side in (other, one))
-        test = compare_pair(new, old, clusters, resamples=max(RESAMPLES, 400 * len(wanted)))
-        found.append(
-            {
-                "before": a,
-                "after": b,
-                "metric": metric,
-                "difference": test.difference,
-                "low": test.low,
-                "high": test.high,
-                "p_raw": test.p,
-                "n": test.n,
-                "method": test.method,
-            }
-        )
+    found = compare_all(
+        [
+            ({"before": a, "after": b, "metric": metric}, _values(after, b, metric), _values(before, a, metric))
+            for a, b in _pairs(before[0], after[0])
+            for metric in SOURCES
+        ]
+    )
     if not found:
         raise RequestError("These two runs have no item in common, so nothing can be compared; use the same suite.")
-    for entry, p in zip(found, holm([entry["p_raw"] for entry in found]), strict=True):
-        entry["p"], entry["significant"] = p, p < ALPHA
+    for entry in found:
         worse = entry["difference"] < 0 if SOURCES[entry["metric"]].higher else entry["difference"] > 0
-        entry["fell"] = bool(p < ALPHA and worse)
+        entry["fell"] = bool(entry["significant"] and worse)
     return found
 
 

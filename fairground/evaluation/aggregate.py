@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from fairground.evaluation import intervals, metrics
+from fairground.evaluation.comparison import Values
 from fairground.evaluation.measure import Row
 from fairground.evaluation.ratios import Ratios
 from fairground.evaluation.suite import Suite
 
 Json = dict[str, Any]
-Values = dict[str, tuple[float, str]]
-"""By item: its value and its cluster."""
 
 ECE_RESAMPLES = 2000
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
 
 from fairground.evaluation.intervals import LEVEL, RESAMPLES, Floats, bootstrap_means, expanded_tail
+
+Values = Mapping[str, tuple[float, str]]
+"""By item: its value and its cluster."""
 
 ALPHA = 1 - LEVEL
 POWER = 0.8
@@ -109,6 +113,30 @@ def compare_pair(a: Floats, b: Floats, clusters: Sequence[str], *, resamples: in
     if right_wrong and len(set(clusters)) == len(a):
         return compare_right_wrong(a, b)
     return compare_means(a, b, clusters, resamples=resamples)
+
+
+def compare_all(wanted: Sequence[tuple[Mapping[str, Any], Values, Values]]) -> list[dict[str, Any]]:
+    """Every wanted pair on the items that both sides have, with Holm's correction over all of them.
+
+    `wanted` holds what an entry begins with and the two sides' values by item. A pair that shares less than two
+    clusters of items has no entry. Holm multiplies the smallest p by the number of tests, so the bootstrap must be able
+    to show a p that survives it.
+    """
+    shared = [(head, a, b, ids) for head, a, b in wanted if len(ids := sorted(a.keys() & b.keys())) > 1]
+    resamples = max(RESAMPLES, 400 * len(shared))
+    found: list[dict[str, Any]] = []
+    for head, a, b, ids in shared:
+        clusters = [a[id_][1] for id_ in ids]
+        if len(set(clusters)) < 2:
+            continue
+        one, other = (np.array([side[id_][0] for id_ in ids]) for side in (a, b))
+        test = compare_pair(one, other, clusters, resamples=resamples)
+        size = {"difference": test.difference, "low": test.low, "high": test.high, "p_raw": test.p}
+        apart = float(np.mean(one != other))
+        found.append({**head, **size, "n": test.n, "method": test.method, "discordance": apart})
+    for entry, p in zip(found, holm([entry["p_raw"] for entry in found]), strict=True):
+        entry["p"], entry["significant"] = p, p < ALPHA
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

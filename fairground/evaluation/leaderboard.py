@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from fairground.evaluation import aggregate, intervals, metrics
 from fairground.evaluation import environment as machine
-from fairground.evaluation.aggregate import SOURCES, Json, Values
-from fairground.evaluation.comparison import ALPHA, compare_pair, holm, smallest_detectable_difference
+from fairground.evaluation.aggregate import SOURCES, Json
+from fairground.evaluation.comparison import Values, compare_all, smallest_detectable_difference
 from fairground.evaluation.intervals import RESAMPLES
 from fairground.evaluation.measure import Row
 from fairground.evaluation.suite import Suite
@@ -200,41 +198,20 @@ def _baselines(rows: Sequence[Row], suite: Suite) -> Json:
 
 def _comparisons(rows: Sequence[Row], columns: Mapping[str, Mapping[str, Values]]) -> list[Json]:
     """Every pair that was measured on the same items; what two rows share is one measurement, and no comparison."""
-    wanted = [
-        (a, b, metric, ids)
-        for metric, source in SOURCES.items()
-        if source.compared
-        for a, b in combinations(rows, 2)
-        if metric in ("accuracy", "exact_match") or a.shared is not b.shared
-        if len(ids := sorted(columns[a.label][metric].keys() & columns[b.label][metric].keys())) > 1
-    ]
-    # Holm multiplies the smallest p by the number of tests, so the bootstrap must be able to show a p that survives it.
-    resamples = max(RESAMPLES, 400 * len(wanted))
-    found: list[Json] = []
-    for a, b, metric, ids in wanted:
-        values = [np.array([columns[row.label][metric][id_][0] for id_ in ids]) for row in (a, b)]
-        clusters = [columns[a.label][metric][id_][1] for id_ in ids]
-        if len(set(clusters)) < 2:
-            continue
-        test = compare_pair(values[0], values[1], clusters, resamples=resamples)
-        entry: Json = {
-            "a": a.label,
-            "b": b.label,
-            "metric": metric,
-            "difference": test.difference,
-            "low": test.low,
-            "high": test.high,
-            "p_raw": test.p,
-            "n": test.n,
-            "method": test.method,
-        }
-        if metric == "accuracy":
-            entry["discordance"] = float(np.mean(values[0] != values[1]))
-            entry["detectable"] = smallest_detectable_difference(entry["discordance"], test.n)
-        found.append(entry)
-    for entry, p in zip(found, holm([entry["p_raw"] for entry in found]), strict=True):
-        entry["p"] = p
-        entry["significant"] = p < ALPHA
+    found = compare_all(
+        [
+            ({"a": a.label, "b": b.label, "metric": metric}, columns[a.label][metric], columns[b.label][metric])
+            for metric, source in SOURCES.items()
+            if source.compared
+            for a, b in combinations(rows, 2)
+            if metric in ("accuracy", "exact_match") or a.shared is not b.shared
+        ]
+    )
+    for entry in found:
+        discordance = entry.pop("discordance")
+        if entry["metric"] == "accuracy":
+            entry["discordance"] = discordance
+            entry["detectable"] = smallest_detectable_difference(discordance, entry["n"])
     return found
 
 

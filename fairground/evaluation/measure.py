@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 from fairground.errors import FairgroundError, RemoteError, RequestError
 from fairground.evaluation.journal import Journal, entry, outcome
 from fairground.evaluation.probe import ResponseTimes
-from fairground.evaluation.tasks import ItemT, Outcome, ScoredTask, WrittenTask
+from fairground.evaluation.tasks import ItemT, Outcome, ScoredTask, Task, WrittenTask
 from fairground.types import Generator, ModelInfo, Request, Score, ScoreRequest, Stream
 
 Known = dict[ScoreRequest, Score]
 """What a model has scored before: the same passage is the original at both difficulties, and is read once."""
+
+Asked = tuple[ScoredTask[Any], Any, list[ScoreRequest]]
+"""A task, one of its items, and what is to be scored for it."""
 
 PORTION = 2048  # requests that are scored between two entries into the journal, about
 ABREAST = 64  # answers that are written at a time
@@ -95,27 +98,24 @@ class Bench:
         The journal is told after every PORTION of requests. What goes wrong in such a portion goes wrong again item by
         item, where it is recorded.
         """
-        left: list[tuple[ScoredTask[Any], Any, list[ScoreRequest]]] = []
-        for task in tasks:
-            done = self.journal.known(self.identity, task.name, shots)
-            left += [(task, item, task.ask(item, shots)) for item in task.items if item.id not in done]
+        found = {task.name: self._kept(task, shots) for task in tasks}
+        left = [
+            (task, item, task.ask(item, shots))
+            for task in tasks
+            for item in task.items
+            if item.id not in found[task.name]
+        ]
         if tasks:
             on_done(tasks[0].name)(0)
         for part in _portions(left):
             with suppress(FairgroundError):
                 score_all(self.generator, [request for _, _, asked in part for request in asked], self.known)
-                self._keep_scored(part, shots)
+            scored = [one for one in part if all(request in self.known for request in one[2])]
+            for name, own in self._judged(scored).items():
+                self._keep(name, shots, own)
+                found[name].update({one.id: one for one in own})
             on_done(part[-1][0].name)(0)
-        return [self.score(task, shots, on_done(task.name)) for task in tasks]
-
-    def _keep_scored(self, part: Sequence[tuple[ScoredTask[Any], Any, list[ScoreRequest]]], shots: int) -> None:
-        entries: dict[str, list[dict[str, Any]]] = {}
-        for task, item, asked in part:
-            scores = [self.known[request] for request in asked]
-            if all(math.isfinite(score.logprob) for score in scores):
-                entries.setdefault(task.name, []).append(entry(task.judge(item, asked, scores)))
-        for name, own in entries.items():
-            self.journal.keep(self.identity, name, shots, own)
+        return [self._score(task, shots, found[task.name], on_done(task.name)) for task in tasks]
 
     def score(self, task: ScoredTask[ItemT], shots: int, on_done: Callable[[int], None]) -> TaskResult:
         """All of a task's items, those that the journal knows and the others in one call.
@@ -124,32 +124,51 @@ class Bench:
         asked for by itself, so that the others keep their outcomes. A score that is not finite is a failure of its
         item. Calls `on_done` with the number of items.
         """
-        kept = self.journal.known(self.identity, task.name, shots)
-        asked = {item.id: task.ask(item, shots) for item in task.items if item.id not in kept}
+        return self._score(task, shots, self._kept(task, shots), on_done)
+
+    def _score(
+        self, task: ScoredTask[ItemT], shots: int, found: dict[str, Outcome], on_done: Callable[[int], None]
+    ) -> TaskResult:
+        """As `score`, where `found` holds the outcomes that there are already."""
+        left = [(task, item, task.ask(item, shots)) for item in task.items if item.id not in found]
         refused: dict[str, str] = {}
         try:
-            score_all(self.generator, [request for requests in asked.values() for request in requests], self.known)
+            score_all(self.generator, [request for _, _, asked in left for request in asked], self.known)
         except RequestError:
-            for id_, requests in asked.items():
+            for _, item, asked in left:
                 try:
-                    score_all(self.generator, requests, self.known)
+                    score_all(self.generator, asked, self.known)
                 except FairgroundError as error:
-                    refused[id_] = str(error)
+                    refused[item.id] = str(error)
         except FairgroundError as error:
-            refused = dict.fromkeys(asked, str(error))
-        outcomes: list[Outcome] = []
-        for item in task.items:
-            if item.id in kept:
-                outcomes.append(outcome(kept[item.id]))
-            elif item.id not in refused:
-                scores = [self.known[request] for request in asked[item.id]]
-                if all(math.isfinite(score.logprob) for score in scores):
-                    outcomes.append(task.judge(item, asked[item.id], scores))
-                else:
-                    refused[item.id] = f"The model gave log-likelihoods that are not finite: {_shown(scores)}."
-        self.journal.keep(self.identity, task.name, shots, [entry(one) for one in outcomes if one.id not in kept])
+            refused = {item.id: str(error) for _, item, _ in left}
+        scored = [one for one in left if one[1].id not in refused]
+        judged = self._judged(scored).get(task.name, [])
+        self._keep(task.name, shots, judged)
+        found.update({one.id: one for one in judged})
+        for _, item, asked in scored:
+            if item.id not in found:
+                logprobs = [self.known[request].logprob for request in asked]
+                refused[item.id] = f"The model gave log-likelihoods that are not finite: {logprobs}."
         on_done(len(task.items))
-        return TaskResult(task.name, tuple(outcomes), _in_order(task, refused))
+        return _result(task, found, refused)
+
+    def _kept(self, task: ScoredTask[Any] | WrittenTask[Any], shots: int) -> dict[str, Outcome]:
+        """What the journal knows of the task's items."""
+        kept = self.journal.known(self.identity, task.name, shots)
+        return {item.id: outcome(kept[item.id]) for item in task.items if item.id in kept}
+
+    def _keep(self, task: str, shots: int, outcomes: Sequence[Outcome]) -> None:
+        self.journal.keep(self.identity, task, shots, [entry(one) for one in outcomes])
+
+    def _judged(self, part: Sequence[Asked]) -> dict[str, list[Outcome]]:
+        """By task, the outcomes of what was scored; an item with a score that is not finite has none."""
+        found: dict[str, list[Outcome]] = {}
+        for task, item, asked in part:
+            scores = [self.known[request] for request in asked]
+            if all(math.isfinite(score.logprob) for score in scores):
+                found.setdefault(task.name, []).append(task.judge(item, asked, scores))
+        return found
 
     def write(self, task: WrittenTask[ItemT], shots: int, on_done: Callable[[int], None]) -> TaskResult:
         """All of a task's answers, ABREAST at a time, each into the journal as it comes.
@@ -157,11 +176,10 @@ class Bench:
         They are asked for in any company alike (`exact`), so that a run that goes on later writes the same. Whatever
         ends this early cancels what still runs.
         """
-        kept = self.journal.known(self.identity, task.name, shots)
-        on_done(sum(item.id in kept for item in task.items))
-        found = {item.id: outcome(kept[item.id]) for item in task.items if item.id in kept}
+        found = self._kept(task, shots)
+        on_done(len(found))
         failed: dict[str, str] = {}
-        waiting = [item for item in task.items if item.id not in kept]
+        waiting = [item for item in task.items if item.id not in found]
         running: dict[str, tuple[ItemT, Request, Stream]] = {}
         try:
             while waiting or running:
@@ -178,20 +196,20 @@ class Bench:
                 item, asked, stream = running[next(iter(running))]
                 try:
                     found[item.id] = task.judge(item, asked, stream.completion())
-                    self.journal.keep(self.identity, task.name, shots, [entry(found[item.id])])
                 except FairgroundError as error:
                     failed[item.id] = str(error)
+                else:
+                    self._keep(task.name, shots, [found[item.id]])  # what goes wrong here is no fault of the model's
                 del running[item.id]
                 on_done(1)
         finally:
             for _, _, stream in running.values():
                 stream.cancel()
-        outcomes = tuple(found[item.id] for item in task.items if item.id in found)
-        return TaskResult(task.name, outcomes, _in_order(task, failed))
+        return _result(task, found, failed)
 
 
-def _portions(left: Sequence[tuple[Any, Any, list[ScoreRequest]]]) -> list[list[tuple[Any, Any, list[ScoreRequest]]]]:
-    parts: list[list[tuple[Any, Any, list[ScoreRequest]]]] = []
+def _portions(left: Sequence[Asked]) -> list[list[Asked]]:
+    parts: list[list[Asked]] = []
     size = PORTION
     for one in left:
         if size >= PORTION:
@@ -202,12 +220,11 @@ def _portions(left: Sequence[tuple[Any, Any, list[ScoreRequest]]]) -> list[list[
     return parts
 
 
-def _in_order(task: Any, refused: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((item.id, refused[item.id]) for item in task.items if item.id in refused)
-
-
-def _shown(scores: Sequence[Score]) -> list[float]:
-    return [score.logprob for score in scores]
+def _result(task: Task[Any], found: Mapping[str, Outcome], failed: Mapping[str, str]) -> TaskResult:
+    """Outcomes and failures in the order of the task's items."""
+    outcomes = tuple(found[item.id] for item in task.items if item.id in found)
+    failures = tuple((item.id, failed[item.id]) for item in task.items if item.id in failed)
+    return TaskResult(task.name, outcomes, failures)
 
 
 def score_all(generator: Generator, requests: Sequence[ScoreRequest], known: Known) -> None:

@@ -66,6 +66,13 @@ class Settings:
             raise self.error(f"{key!r} must be a whole number of at least {least}; correct it", key)
         return value
 
+    def flag(self, key: str) -> bool:
+        """True or false; false where the key is absent."""
+        value = self.data.get(key, False)
+        if not isinstance(value, bool):
+            raise self.error(f"{key!r} must be true or false; correct it", key)
+        return value
+
     def one_of(self, key: str, known: Sequence[str], default: str | None = None) -> str:
         value = self.text(key, default)
         if value not in known:

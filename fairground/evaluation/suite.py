@@ -135,9 +135,7 @@ class _Reader:
 
     def lines(self, settings: Settings, key: str) -> list[Line]:
         """The lines of one of the suite's own files, or of a data set that others made."""
-        name, foreign = settings.text(key), settings.data.get("foreign", False)
-        if not isinstance(foreign, bool):
-            raise settings.error("'foreign' must be true or false; correct it", "foreign")
+        name, foreign = settings.text(key), settings.flag("foreign")
         # A line of others' is named by the task that reads it, so each task has its own.
         known = (name, f"{settings.at}.{key}" if foreign else "")
         if known in self.read:

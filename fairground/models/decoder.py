@@ -101,7 +101,7 @@ def _grain(rows: int) -> int:
     oneDNN makes and keeps a program of its own, near a megabyte, for every number of rows that it meets. A server that
     meets them all grew by gigabytes.
     """
-    return max(1, 1 << (rows.bit_length() - 4)) if rows > 8 else 1
+    return 1 << max(0, rows.bit_length() - 4)
 
 
 class RMSNorm(nn.Module):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fairground.errors import StoreError
 from fairground.store.database import Database, store_errors
@@ -35,8 +35,7 @@ def begin_run(database: Database, id_: str, suite: str, models: Sequence[str], *
     with store_errors("written"), database.begin() as connection:
         found = connection.execute(select(runs.c.finished).where(runs.c.id == id_)).first()
         if found is not None and found.finished is None and not fresh:
-            counted = connection.execute(select(func.count()).select_from(outcomes).where(outcomes.c.run == id_))
-            return int(counted.scalar_one())
+            return _kept(connection, id_)
         connection.execute(delete(outcomes).where(outcomes.c.run == id_))
         connection.execute(delete(runs).where(runs.c.id == id_))
         connection.execute(insert(runs).values(id=id_, suite=suite, models=json.dumps(list(models)), begun=time.time()))
@@ -46,10 +45,15 @@ def begin_run(database: Database, id_: str, suite: str, models: Sequence[str], *
 def forget_if_empty(database: Database, id_: str) -> bool:
     """Forgets a run that has measured nothing; whether the database then has no run at all. Raises StoreError."""
     with store_errors("written"), database.begin() as connection:
-        kept = connection.execute(select(func.count()).select_from(outcomes).where(outcomes.c.run == id_)).scalar_one()
-        if not kept:
+        if not _kept(connection, id_):
             connection.execute(delete(runs).where(runs.c.id == id_, runs.c.finished.is_(None)))
         return not connection.execute(select(func.count()).select_from(runs)).scalar_one()
+
+
+def _kept(connection: Connection, id_: str) -> int:
+    """How many outcomes the run's journal holds."""
+    query = select(func.count()).select_from(outcomes).where(outcomes.c.run == id_)
+    return int(connection.execute(query).scalar_one())
 
 
 def finish_run(database: Database, id_: str, leaderboard: str, scores: str) -> None:
@@ -84,7 +88,7 @@ def find_run(database: Database, prefix: str) -> tuple[dict[str, Any], list[dict
     if len(rows) != 1:
         said = "no finished run has" if not rows else f"{len(rows)} runs have"
         raise StoreError(f"{prefix!r} names no one run: {said} an id that begins so; see 'fairground runs'.")
-    return json.loads(rows[0].leaderboard), [json.loads(line) for line in rows[0].scores.splitlines()]
+    return json.loads(rows[0].leaderboard), [json.loads(line) for line in rows[0].scores.split("\n") if line]
 
 
 class RunJournal:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from bigram_model import Bigram, Stream
 
-from fairground.errors import RequestError
+from fairground.errors import RequestError, StoreError
 from fairground.evaluation import UniformGuesser, load_suite, probe, relevance
 from fairground.evaluation.journal import NoJournal
 from fairground.evaluation.measure import Bench
 from fairground.evaluation.suite import ProbeSettings
-from fairground.evaluation.tasks import OpenAnswers, Outcome
+from fairground.evaluation.tasks import OpenAnswers, OrderDiscrimination, Outcome
 from fairground.types import Capabilities, Completion, Message, Request, Sampling, Timing
 
 
@@ -93,6 +93,21 @@ def test_ctrl_c_cancels_what_still_runs() -> None:
     with pytest.raises(KeyboardInterrupt):
         Bench(Interrupted(), NoJournal(), "model").write(task, 0, lambda n: None)
     assert [stream.cancelled for stream in streams] == [True, True, False]
+
+
+def test_a_journal_that_cannot_be_written_is_no_fault_of_the_models() -> None:
+    (task,) = load_suite("house").of(OpenAnswers)
+
+    class Full(NoJournal):
+        def keep(self, model: str, task: str, shots: int, entries: object) -> None:
+            raise StoreError("The database cannot be written (database or disk is full).")
+
+    with pytest.raises(StoreError, match="full"):
+        Bench(Bigram(), Full(), "model").write(task, 0, lambda n: None)
+    for score in (lambda bench, order: bench.score(order, 0, lambda n: None),
+                  lambda bench, order: bench.score_together([order], 0, lambda name: lambda n: None)):  # fmt: skip
+        with pytest.raises(StoreError, match="full"):
+            score(Bench(Bigram(), Full(), "model"), load_suite("house").of(OrderDiscrimination)[0])
 
 
 def test_relevance_is_higher_for_an_answer_to_its_own_prompt() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from fairground.evaluation.lines import Line
@@ -120,17 +120,10 @@ OPENING = frozenset({"domain", "language", "note"})
 """The keys of `opening` that any line may have, besides its id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shots(Generic[ItemT]):
-    """Solved examples: of each group the first so many, the same for every item so that prefixes are shared."""
-
-    items: tuple[ItemT, ...]
-    solved: Callable[[ItemT], str] = field(repr=False)
-
-    def text(self, item: ItemT, shots: int) -> str:
-        """The first `shots` of the item's group, one after another."""
-        own = [shot for shot in self.items if shot.group == item.group and shot.id != item.id][:shots]
-        return "".join(map(self.solved, own))
+def solved_examples(shots: Sequence[ItemT], item: Item, count: int, solved: Callable[[ItemT], str]) -> str:
+    """The first `count` examples of the item's group: the same for every item, so that prefixes are shared."""
+    own = [shot for shot in shots if shot.group == item.group and shot.id != item.id][:count]
+    return "".join(map(solved, own))
 
 
 def most_shots(items: Sequence[Item], shots: Sequence[Item]) -> int:

@@ -15,10 +15,10 @@ from fairground.evaluation.tasks.base import (
     Files,
     Item,
     Outcome,
-    Shots,
     WrittenTask,
     most_shots,
     opening,
+    solved_examples,
 )
 from fairground.types import Completion, Message, Request, Sampling
 
@@ -93,8 +93,10 @@ class Generation(WrittenTask[QuestionItem]):
 
     def ask(self, item: QuestionItem, shots: int, chat: bool) -> Request:
         """As plain text, also of a chat model, since solved examples are text; as lm-evaluation-harness does."""
-        examples = Shots(self.shots, lambda s: f"{self.prompt.format_map(s.fields)} {s.written}\n\n")
-        prompt = self.description + examples.text(item, shots) + self.prompt.format_map(item.fields)
+        examples = solved_examples(
+            self.shots, item, shots, lambda s: f"{self.prompt.format_map(s.fields)} {s.written}\n\n"
+        )
+        prompt = self.description + examples + self.prompt.format_map(item.fields)
         return Request(prompt, Sampling(temperature=0.0, max_tokens=self.max_tokens, stop=self.stop))
 
     def judge(self, item: QuestionItem, asked: Request, answer: Completion) -> Outcome:

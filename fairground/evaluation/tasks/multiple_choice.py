@@ -17,9 +17,9 @@ from fairground.evaluation.tasks.base import (
     Item,
     Outcome,
     ScoredTask,
-    Shots,
     most_shots,
     opening,
+    solved_examples,
 )
 from fairground.types import Score, ScoreRequest
 
@@ -98,7 +98,7 @@ class MultipleChoice(ScoredTask[ChoiceItem]):
         return most_shots(self.items, self.shots) if self.shots else None
 
     def ask(self, item: ChoiceItem, shots: int = 0) -> list[ScoreRequest]:
-        examples = Shots(self.shots, self._solved).text(item, shots)
+        examples = solved_examples(self.shots, item, shots, self._solved)
         context = self.description + examples + self.prompt.format_map(item.fields)
         return [ScoreRequest(context, f" {choice}") for choice in item.choices]
 
@@ -182,14 +182,14 @@ def _item(line: Line, settings: Settings, fields: Sequence[str], group: str | No
         if choice != choice.strip() and not line.foreign:
             raise line.error(f"the choice {choice!r} begins or ends with space; trim it")
     passage = line.text("passage") if "passage" in fields else ""
-    known = opening(line, task)
+    known, shown = opening(line, task), {key: line.text(key) for key in fields}
     if passage:
         known["cluster"] = f"passage {hashlib.sha256(passage.encode()).hexdigest()[:16]}"
     false = line.index("misconception", len(choices)) if "misconception" in line.data else None
     return ChoiceItem(
         **known,
         group=line.text(group) if group else "",
-        fields={key: line.text(key).strip() if settings.data.get("strip") else line.text(key) for key in fields},
+        fields={key: text.strip() if settings.flag("strip") else text for key, text in shown.items()},
         choices=choices,
         gold=line.gold(gold_key, choices),
         difficulty=line.text("difficulty", ""),
