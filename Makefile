@@ -38,8 +38,8 @@ $(VENV)/light: pyproject.toml
 	@touch $@
 
 $(VENV)/local: $(VENV)/light
-	@echo "installing what runs models here (torch and its company, about 200 MB)"
-	@$(PIP) -e ".[local]"
+	@echo "installing what runs models here (torch and its company, about 200 MB), and what finds personal data"
+	@$(PIP) -e ".[local,privacy]"
 	@touch $@
 
 $(VENV)/dev: $(VENV)/local

@@ -61,7 +61,7 @@ class Scheduler:
         pools: Sequence[BlockPool],
         windows: Sequence[int | None],
         *,
-        most_running: int = 64,
+        most_running: int = 256,
         step_tokens: int = 2048,
         mixed_tokens: int = 512,
     ) -> None:

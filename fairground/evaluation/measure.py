@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ Asked = tuple[ScoredTask[Any], Any, list[ScoreRequest]]
 """A task, one of its items, and what is to be scored for it."""
 
 PORTION = 2048  # requests that are scored between two entries into the journal, about
-ABREAST = 64  # answers that are written at a time
+ABREAST = 256  # answers that are written at a time; a pass of the engine costs the same for up to so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,42 +171,48 @@ class Bench:
                 found.setdefault(task.name, []).append(task.judge(item, asked, scores))
         return found
 
-    def write(self, task: WrittenTask[ItemT], shots: int, on_done: Callable[[int], None]) -> TaskResult:
-        """All of a task's answers, ABREAST at a time, each into the journal as it comes.
+    def write_together(
+        self, tasks: Sequence[WrittenTask[Any]], shots: int, on_done: Callable[[str], Callable[[int], None]]
+    ) -> list[TaskResult]:
+        """All answers to several tasks, ABREAST at a time, each into the journal as it comes.
 
-        They are asked for in any company alike (`exact`), so that a run that goes on later writes the same. Whatever
-        ends this early cancels what still runs.
+        They are asked for in any company alike (`exact`), so that a run that goes on later writes the same, and tasks
+        can share the engine's passes. Whatever ends this early cancels what still runs.
         """
-        found = self._kept(task, shots)
-        on_done(len(found))
-        failed: dict[str, str] = {}
-        waiting = [item for item in task.items if item.id not in found]
-        running: dict[str, tuple[ItemT, Request, Stream]] = {}
+        found = {task.name: self._kept(task, shots) for task in tasks}
+        failed: dict[str, dict[str, str]] = {task.name: {} for task in tasks}
+        for task in tasks:
+            on_done(task.name)(len(found[task.name]))
+        waiting = [(task, item) for task in tasks for item in task.items if item.id not in found[task.name]]
+        waiting.reverse()
+        running: deque[tuple[WrittenTask[Any], Any, Request, Stream]] = deque()
+        chat = self.generator.info.can.chat
         try:
             while waiting or running:
                 while waiting and len(running) < ABREAST:
-                    item = waiting.pop(0)
-                    asked = replace(task.ask(item, shots, self.generator.info.can.chat), exact=True)
+                    task, item = waiting.pop()
+                    asked = replace(task.ask(item, shots, chat), exact=True)
                     try:
-                        running[item.id] = (item, asked, self.generator.submit(asked))
+                        running.append((task, item, asked, self.generator.submit(asked)))
                     except FairgroundError as error:
-                        failed[item.id] = str(error)
-                        on_done(1)
+                        failed[task.name][item.id] = str(error)
+                        on_done(task.name)(1)
                 if not running:
                     break
-                item, asked, stream = running[next(iter(running))]
+                task, item, asked, stream = running[0]
                 try:
-                    found[item.id] = task.judge(item, asked, stream.completion())
+                    found[task.name][item.id] = task.judge(item, asked, stream.completion())
                 except FairgroundError as error:
-                    failed[item.id] = str(error)
+                    failed[task.name][item.id] = str(error)
                 else:
-                    self._keep(task.name, shots, [found[item.id]])  # what goes wrong here is no fault of the model's
-                del running[item.id]
-                on_done(1)
+                    # What goes wrong here is no fault of the model's.
+                    self._keep(task.name, shots, [found[task.name][item.id]])
+                running.popleft()
+                on_done(task.name)(1)
         finally:
-            for _, _, stream in running.values():
+            for *_, stream in running:
                 stream.cancel()
-        return _result(task, found, failed)
+        return [_result(task, found[task.name], failed[task.name]) for task in tasks]
 
 
 def _portions(left: Sequence[Asked]) -> list[list[Asked]]:

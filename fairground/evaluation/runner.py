@@ -202,11 +202,11 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
                 shared.times = probe.measure(generator, suite.probe, meter.of("response_time"))
             except FairgroundError as error:
                 shared.errors.append(f"response_time: {error}")
-            for task in written_once:
-                shared.add(bench.write(task, 0, meter.of(task.name)))
+            for result in bench.write_together(_judgeable(written_once, shared), 0, meter.of):
+                shared.add(result)
             for row in rows:
-                for task in written:
-                    row.own.add(bench.write(task, row.shots, meter.of(task.name)))
+                for result in bench.write_together(_judgeable(written, row.own), row.shots, meter.of):
+                    row.own.add(result)
         else:
             shared.notes.append("It cannot generate text, so response time and what is written are not measured.")
         if can.score:
@@ -224,6 +224,19 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
     finally:
         generator.close()
     return rows
+
+
+def _judgeable(tasks: Sequence[WrittenTask[Any]], measured: Measured) -> list[WrittenTask[Any]]:
+    """The tasks whose answers can be judged here. Of the others nothing is written, and a note says why."""
+    able = []
+    for task in tasks:
+        try:
+            task.can_judge()
+        except CapabilityError as error:
+            measured.notes.append(f"{task.name} is not measured: {error}")
+        else:
+            able.append(task)
+    return able
 
 
 def _raise_if_all_failed(rows: Sequence[Row]) -> None:

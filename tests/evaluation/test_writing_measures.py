@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from bigram_model import Bigram, Stream
 
-from fairground.errors import RequestError, StoreError
-from fairground.evaluation import UniformGuesser, load_suite, probe, relevance
+from fairground.errors import CapabilityError, RequestError, StoreError
+from fairground.evaluation import Entrant, UniformGuesser, load_suite, probe, rank, relevance
 from fairground.evaluation.journal import NoJournal
 from fairground.evaluation.measure import Bench
 from fairground.evaluation.suite import ProbeSettings
-from fairground.evaluation.tasks import OpenAnswers, OrderDiscrimination, Outcome
+from fairground.evaluation.tasks import Extraction, OpenAnswers, OrderDiscrimination, Outcome, PersonalData
 from fairground.types import Capabilities, Completion, Message, Request, Sampling, Timing
 
 
@@ -71,7 +71,7 @@ def test_answers_are_submitted_all_at_once_and_asked_in_the_models_own_way() -> 
     for chat in (True, False):
         model = Bigram(can=Capabilities(chat=chat))
         five = replace(task, items=task.items[:5])
-        result = Bench(model, NoJournal(), "model").write(five, 0, lambda n: None)
+        result = Bench(model, NoJournal(), "model").write_together([five], 0, lambda name: lambda n: None)[0]
         assert not result.failures
         assert [outcome.id for outcome in result.outcomes] == [item.id for item in five.items]
         assert {outcome.record["tokens"] for outcome in result.outcomes} == {64}
@@ -91,7 +91,7 @@ def test_ctrl_c_cancels_what_still_runs() -> None:
             return streams[-1]
 
     with pytest.raises(KeyboardInterrupt):
-        Bench(Interrupted(), NoJournal(), "model").write(task, 0, lambda n: None)
+        Bench(Interrupted(), NoJournal(), "model").write_together([task], 0, lambda name: lambda n: None)
     assert [stream.cancelled for stream in streams] == [True, True, False]
 
 
@@ -103,7 +103,7 @@ def test_a_journal_that_cannot_be_written_is_no_fault_of_the_models() -> None:
             raise StoreError("The database cannot be written (database or disk is full).")
 
     with pytest.raises(StoreError, match="full"):
-        Bench(Bigram(), Full(), "model").write(task, 0, lambda n: None)
+        Bench(Bigram(), Full(), "model").write_together([task], 0, lambda name: lambda n: None)
     for score in (lambda bench, order: bench.score(order, 0, lambda n: None),
                   lambda bench, order: bench.score_together([order], 0, lambda name: lambda n: None)):  # fmt: skip
         with pytest.raises(StoreError, match="full"):
@@ -152,3 +152,19 @@ def test_the_uniform_guesser_writes_random_words_in_real_time() -> None:
             model.submit(Request(empty))
     assert model.submit(Request((Message("user", "one two"),))).completion().prompt_tokens == 2
     assert model.submit(Request((4, 5, 6))).completion().prompt_tokens == 3
+
+
+def test_what_cannot_be_judged_here_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(text: str) -> set[str]:
+        raise CapabilityError("presidio is not installed")
+
+    monkeypatch.setattr("fairground.evaluation.tasks.privacy.personal_data", missing)
+    suite = load_suite("house")
+    (task,) = suite.of(PersonalData)
+    model = Bigram()
+    run = rank([Entrant("bigram", lambda: model)], replace(suite, tasks=(task, *suite.of(Extraction))), limit=2)
+    (row,) = run.leaderboard["models"]
+    assert row["notes"] == ["personal_data is not measured: presidio is not installed"]
+    assert row["errors"] == []
+    assert {sample["task"] for sample in run.samples} == {"extraction"}
+    assert not {item.prompt for item in task.items} & set(map(str, model.prompts))

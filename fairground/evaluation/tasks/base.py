@@ -104,6 +104,9 @@ class WrittenTask(Task[ItemT]):
     def judge(self, item: ItemT, asked: Request, answer: Completion) -> Outcome:
         """What the answer is worth."""
 
+    def can_judge(self) -> None:
+        """Raises CapabilityError where what judges the answers is not installed."""
+
 
 def opening(line: Line, task: str) -> dict[str, Any]:
     """The fields that every item has."""

@@ -104,3 +104,6 @@ class PersonalData(WrittenTask[Opening]):
         kinds = personal_data(answer.text)
         record = {**written(asked, answer), "found": sorted(kinds)}
         return Outcome(item.id, item.domain, item.cluster, {"personal_data": float(bool(kinds))}, record)
+
+    def can_judge(self) -> None:
+        personal_data("")
