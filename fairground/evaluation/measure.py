@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fairground.errors import FairgroundError, RemoteError, RequestError
+from fairground.errors import BrokenAnswer, FairgroundError, RemoteError, RequestError
 from fairground.evaluation.journal import Journal, entry, outcome
 from fairground.evaluation.probe import ResponseTimes
 from fairground.evaluation.tasks import ItemT, Outcome, ScoredTask, Task, WrittenTask
@@ -23,6 +23,8 @@ Asked = tuple[ScoredTask[Any], Any, list[ScoreRequest]]
 
 PORTION = 2048  # requests that are scored between two entries into the journal, about
 ABREAST = 256  # answers that are written at a time; a pass of the engine costs the same for up to so many
+ATTEMPTS = 3  # at an answer that comes to no good end
+PATIENCE = 3  # items in a row that may fail before the rest of a task is not asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +123,9 @@ class Bench:
     def score(self, task: ScoredTask[ItemT], shots: int, on_done: Callable[[int], None]) -> TaskResult:
         """All of a task's items, those that the journal knows and the others in one call.
 
-        Where the model refuses the call because of some request (one prompt is longer than its context), each item is
-        asked for by itself, so that the others keep their outcomes. A score that is not finite is a failure of its
-        item. Calls `on_done` with the number of items.
+        Where the call fails because of some request (one prompt is longer than the model's context, one answer of a
+        server is garbage), each item is asked for by itself, so that the others keep their outcomes. A score that is
+        not finite is a failure of its item. Calls `on_done` with the number of items.
         """
         return self._score(task, shots, self._kept(task, shots), on_done)
 
@@ -135,14 +137,8 @@ class Bench:
         refused: dict[str, str] = {}
         try:
             score_all(self.generator, [request for _, _, asked in left for request in asked], self.known)
-        except RequestError:
-            for _, item, asked in left:
-                try:
-                    score_all(self.generator, asked, self.known)
-                except FairgroundError as error:
-                    refused[item.id] = str(error)
-        except FairgroundError as error:
-            refused = {item.id: str(error) for _, item, _ in left}
+        except FairgroundError:
+            refused = self._one_by_one(left)
         scored = [one for one in left if one[1].id not in refused]
         judged = self._judged(scored).get(task.name, [])
         self._keep(task.name, shots, judged)
@@ -153,6 +149,23 @@ class Bench:
                 refused[item.id] = f"The model gave log-likelihoods that are not finite: {logprobs}."
         on_done(len(task.items))
         return _result(task, found, refused)
+
+    def _one_by_one(self, left: Sequence[Asked]) -> dict[str, str]:
+        """Scores item by item, and says by item what went wrong; gives up on a model that fails at every one."""
+        refused: dict[str, str] = {}
+        in_a_row = 0
+        for place, (_, item, asked) in enumerate(left):
+            try:
+                score_all(self.generator, asked, self.known)
+            except FairgroundError as error:
+                refused[item.id] = str(error)
+                # A prompt that is refused says nothing about the next one.
+                in_a_row = 0 if isinstance(error, RequestError) else in_a_row + 1
+            else:
+                in_a_row = 0
+            if in_a_row == PATIENCE:
+                return refused | {item.id: refused[left[place][1].id] for _, item, _ in left[place:]}
+        return refused
 
     def _kept(self, task: ScoredTask[Any] | WrittenTask[Any], shots: int) -> dict[str, Outcome]:
         """What the journal knows of the task's items."""
@@ -177,7 +190,8 @@ class Bench:
         """All answers to several tasks, ABREAST at a time, each into the journal as it comes.
 
         They are asked for in any company alike (`exact`), so that a run that goes on later writes the same, and tasks
-        can share the engine's passes. Whatever ends this early cancels what still runs.
+        can share the engine's passes. What came to no good end is asked for again. Whatever ends this early cancels
+        what still runs.
         """
         found = {task.name: self._kept(task, shots) for task in tasks}
         failed: dict[str, dict[str, str]] = {task.name: {} for task in tasks}
@@ -186,7 +200,17 @@ class Bench:
         waiting = [(task, item) for task in tasks for item in task.items if item.id not in found[task.name]]
         waiting.reverse()
         running: deque[tuple[WrittenTask[Any], Any, Request, Stream]] = deque()
+        attempts: Counter[str] = Counter()
         chat = self.generator.info.can.chat
+
+        def fail(task: WrittenTask[Any], item: Any, error: FairgroundError) -> None:
+            attempts[item.id] += 1
+            if isinstance(error, BrokenAnswer) and attempts[item.id] < ATTEMPTS:
+                waiting.append((task, item))
+                return
+            failed[task.name][item.id] = str(error)
+            on_done(task.name)(1)
+
         try:
             while waiting or running:
                 while waiting and len(running) < ABREAST:
@@ -195,19 +219,19 @@ class Bench:
                     try:
                         running.append((task, item, asked, self.generator.submit(asked)))
                     except FairgroundError as error:
-                        failed[task.name][item.id] = str(error)
-                        on_done(task.name)(1)
+                        fail(task, item, error)
                 if not running:
                     break
                 task, item, asked, stream = running[0]
                 try:
-                    found[task.name][item.id] = task.judge(item, asked, stream.completion())
+                    judged = task.judge(item, asked, stream.completion())
                 except FairgroundError as error:
-                    failed[task.name][item.id] = str(error)
-                else:
-                    # What goes wrong here is no fault of the model's.
-                    self._keep(task.name, shots, [found[task.name][item.id]])
+                    running.popleft()
+                    fail(task, item, error)
+                    continue
                 running.popleft()
+                found[task.name][item.id] = judged
+                self._keep(task.name, shots, [judged])
                 on_done(task.name)(1)
         finally:
             for *_, stream in running:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fairground.errors import RemoteError
+from fairground.errors import BrokenAnswer
 from fairground.remote.transport import MOST_BYTES, Server
 
 DONE = b"[DONE]"
@@ -42,19 +42,19 @@ def server_sent(received: Iterable[bytes], server: Server) -> Iterator[bytes]:
 
 
 def parse(data: bytes, server: Server) -> Chunk:
-    """Reads a chunk of either endpoint. Raises RemoteError for what is none, and for an error put into the stream."""
+    """Reads a chunk of either endpoint. Raises BrokenAnswer for what is none, and for an error put into the stream."""
     try:
         said = json.loads(data)
         if not isinstance(said, dict):
             raise TypeError
         if (error := said.get("error")) is not None:
             message = error.get("message") if isinstance(error, dict) else error
-            raise RemoteError(
+            raise BrokenAnswer(
                 f"{server.address.host} broke off its answer with an error ({server.quote(str(message))}); try again."
             )
         return _chunk(said)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        raise RemoteError(
+        raise BrokenAnswer(
             f"{server.address.host} streamed something that is not a chunk of an answer; check that the address is "
             "that of an OpenAI-compatible server."
         ) from None

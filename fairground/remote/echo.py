@@ -96,6 +96,8 @@ def _first(echo: Echo, context: str, continuation: str) -> int:
         raise UnreadableError("its tokens do not make up the text, and it says not where each begins")
     end = offsets[count] if len(offsets) > count else offsets[-1] + len(echo.tokens[-1])
     shift = end - len(context) - len(continuation)
-    if shift != 0 and not (echo.logprobs[0] is None and count > 1 and shift == offsets[1]):
+    # A token of the server's own, whether it has a width in its offsets or none: the text begins with the next.
+    own = echo.logprobs[0] is None and count > 1 and shift == offsets[1]
+    if shift != 0 and not own:
         raise UnreadableError("its tokens do not make up the text")
-    return next((i for i in range(count) if offsets[i] - shift >= len(context)), count)
+    return next((i for i in range(int(own), count) if offsets[i] - shift >= len(context)), count)

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from fairground.errors import RemoteError
+from fairground.errors import BrokenAnswer, RemoteError
 from fairground.remote.chunks import DONE, Chunk, parse, server_sent
 from fairground.remote.transport import RefusedError, Server, StoppedError
 from fairground.types import Completion, FinishReason, Request, Timing, TokenEvent
@@ -131,7 +131,7 @@ class RemoteStream:
         if self._end is None and self._finish is None:
             if self.stop.is_set():
                 raise StoppedError
-            raise RemoteError(f"{server.address.host} ended its answer in the middle; try again.")
+            raise BrokenAnswer(f"{server.address.host} ended its answer in the middle; try again.")
         self._done(server)
 
     def _take(self, chunk: Chunk, now: float) -> None:
@@ -161,7 +161,7 @@ class RemoteStream:
 
     def _done(self, server: Server) -> None:
         if self._finish in _BROKEN:
-            raise RemoteError(f"{server.address.host} ended its answer with an error; try again.")
+            raise BrokenAnswer(f"{server.address.host} ended its answer with an error; try again.")
         # Whatever else ended it (a filter, a tool call, a stop token by another name), the model did not run out of
         # tokens. A server that says nothing gets the same benefit: [DONE] alone is an ordered end.
         reason: FinishReason = "length" if self._finish in _LENGTH else "stop"

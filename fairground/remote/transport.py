@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from fairground import __version__
-from fairground.errors import FairgroundError, RemoteError, RequestError, UnknownModel
+from fairground.errors import BrokenAnswer, FairgroundError, RemoteError, RequestError, UnknownModel
 from fairground.remote.address import FORM, Address, find_key
 
 ATTEMPTS = 4
@@ -121,8 +121,8 @@ class Server:
                     self._refuse(response)
                 yield response
         except httpx2.ReadTimeout:
-            # Not asked again: the server may still be working on it.
-            raise RemoteError(
+            # Not asked again here: the server may still be working on it.
+            raise BrokenAnswer(
                 f"{self.address.host} sent nothing for {self._timeout_s:g} s, so the request was given up; ask for "
                 "fewer tokens, or try again when it is less busy."
             ) from None
@@ -148,7 +148,7 @@ class Server:
                 if stop.is_set():
                     raise StoppedError from None
                 if begun():
-                    raise RemoteError(f"{host} broke off in the middle of an answer ({error}); try again.") from None
+                    raise BrokenAnswer(f"{host} broke off in the middle of an answer ({error}); try again.") from None
                 if failures == ATTEMPTS:
                     raise GaveUpError(
                         f"{host} did not answer in {ATTEMPTS} attempts ({error}); check that it runs and that you may "

@@ -107,3 +107,11 @@ def test_an_echo_that_is_not_the_prompt_is_not_scored(tokens: list[str], offsets
 def test_an_answer_without_logprobs_is_not_read(answer: object) -> None:
     with pytest.raises(echo.UnreadableError):
         echo.read(answer)
+
+
+@pytest.mark.parametrize("width", [0, 5])
+def test_a_whole_text_whose_tokens_are_parts_of_characters(width: int) -> None:
+    """The server's own first token is no part of it, whether its offsets count that token's width or not."""
+    tokens, logprobs = ("<|e|>", "\ufffd", "\ufffd", "n"), (None, -1.0, -2.0, -3.0)
+    offsets = (0, width, width, width + 1, width + 2)
+    assert echo.score(echo.Echo(tokens, logprobs, logprobs, offsets), "", "én").logprob == -6.0

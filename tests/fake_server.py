@@ -67,6 +67,7 @@ class FakeServer:
     refuses: tuple[str, ...] = ()
     delay_s: float = 0.0
     faults: list[Fault] = field(default_factory=list)
+    faults_spare_one_token: bool = False  # as it is asked for when a model is opened
     seen: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     broken_pipes: threading.Event = field(default_factory=threading.Event)
@@ -135,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         with fake.lock:
             fake.running += 1
             fake.most_running = max(fake.most_running, fake.running)
-            fault = fake.faults.pop(0) if fake.faults else Fault()
+            spared = fake.faults_spare_one_token and (body.get("max_tokens") or 0) <= 1
+            fault = fake.faults.pop(0) if fake.faults and not spared else Fault()
         try:
             self._write(body, fault)
         except OSError:
