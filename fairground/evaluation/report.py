@@ -273,9 +273,12 @@ def _reproduce(leaderboard: Mapping[str, Any]) -> str:
     suite = run.get("suite") or {}
     command = run.get("command") or environment.get("command")
     if not command:
-        words = ["fairground", "rank", *(str(model.get("model")) for model in leaderboard.get("models") or [])]
+        words = ["fairground", "rank", *map(_as_named, leaderboard.get("models") or [])]
         words += ["--suite", str(suite["name"])] if suite.get("name") else []
         words += ["--limit", str(run["limit"])] if run.get("limit") else []
+        drawn = run.get("few_shot") or {}
+        words += ["--shots-by", str(drawn["by"])] if drawn.get("by") else []
+        words += ["--seed", str(drawn["seed"])] if drawn.get("seed") is not None else []
         command = shlex.join(words)
     command = shlex.join(str(word) for word in command) if isinstance(command, list | tuple) else str(command)
     facts = {"run": run.get("id"), **{f"suite {key}": suite.get(key) for key in ("name", "version", "hash", "licence")}}
@@ -286,6 +289,12 @@ def _reproduce(leaderboard: Mapping[str, Any]) -> str:
         if value is not None
     )
     return f"<pre><code>{_text(command)}</code></pre><dl>{rows}</dl>"
+
+
+def _as_named(model: Mapping[str, Any]) -> str:
+    """The model as a command names it."""
+    shots = model.get("shots")
+    return f"{model['name']},shots={shots}" if shots and model.get("name") else str(model.get("model"))
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
