@@ -15,6 +15,7 @@ from typing import Any
 from fairground.evaluation import columns as c
 from fairground.evaluation.report_charts import charts
 from fairground.evaluation.report_samples import browser
+from fairground.evaluation.report_shots import shot_curves
 from fairground.evaluation.table import probe_sentence
 
 
@@ -27,11 +28,12 @@ def html_report(
     absent, and what was not measured is a dash with its reason, never 0. `sentences` say which differences are
     significant. All text is escaped, and the page's policy lets no script run but its own, whatever a model wrote.
     """
+    drawn = [*charts(leaderboard), *shot_curves(leaderboard)]
     sections = [
         ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
         ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
         ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
-        ("charts", "Charts", '<div class="charts">' + "".join(charts(leaderboard)) + "</div>"),
+        ("charts", "Charts", '<div class="charts">' + "".join(drawn) + "</div>"),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
         ("methods", "How it was measured", _methods(leaderboard)),
