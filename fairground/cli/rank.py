@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
+    from fairground.evaluation.tasks.few_shot import Selection
     from fairground.hub.reference import Reference
 
 MOST_SENTENCES = 12  # significant differences that a terminal shows one by one
 
 
-@app.command(epilog="Example: fairground rank smollm2 smollm2,shots=5 smollm2#int4 uniform")
+@app.command(epilog="Example: fairground rank smollm2 smollm2#int4 uniform --shots 0,1,5")
 def rank(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Models to rank; NAME[#PRECISION][,shots=K].")
@@ -28,8 +30,17 @@ def rank(
     suite: Annotated[str, typer.Option(help="A suite by name, or a folder with a suite.toml.")] = "house",
     limit: Annotated[int | None, typer.Option(help="Only the first N items of each task.", min=1)] = None,
     shots: Annotated[
-        int, typer.Option(help="Solved examples in the prompt, where a model's name says nothing.", min=0)
-    ] = 0,
+        str,
+        typer.Option(
+            metavar="K[,K...]",
+            help="Solved examples in the prompt, where a model's name says nothing; 0,1,5 gives the curve.",
+        ),
+    ] = "0",
+    shots_by: Annotated[
+        str | None,
+        typer.Option(help="How they are drawn: random, balanced, nearest or first (default: as the suite says)."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of random and balanced draws (default: 0).")] = None,
     folder: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("rank"),
     scorer: Annotated[
         str | None,
@@ -59,7 +70,7 @@ def rank(
     from fairground.evaluation.runner import Entrant, run_id
     from fairground.evaluation.runner import rank as measure
     from fairground.evaluation.sentences import sentences
-    from fairground.evaluation.suite import cut, load_suite
+    from fairground.evaluation.suite import cut, drawn, load_suite
     from fairground.evaluation.table import leaderboard_table
     from fairground.hub.reference import parse
     from fairground.store import RunJournal, begin_run, finish_run
@@ -67,14 +78,15 @@ def rank(
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
     settings = Opening(threads, device, deterministic, allow_pickle)
+    numbers = _numbers(shots)
     loaded = load_suite(suite)
+    loaded = drawn(loaded, _selection(shots_by, seed, loaded.selection))
     if tasks:
         loaded = cut(loaded, tasks.split(","))
     references = [parse(name) for name in models]
     scoring = _scorer(scorer, references)
 
-    def entrant(reference: Reference) -> Entrant:
-        given = shots if reference.shots is None else reference.shots
+    def entrant(reference: Reference, given: int = 0) -> Entrant:
         return Entrant(reference.name, lambda: settings.open(reference), given, identity=settings.identity(reference))
 
     for reference in (*references, *([scoring] if scoring else [])):
@@ -82,7 +94,11 @@ def rank(
     id_ = ""
     with begun(database, lambda: id_) as opened:
         earlier = finished_run(opened, against) if against else None
-        entrants = [entrant(reference) for reference in references]
+        entrants = [
+            entrant(reference, given)
+            for reference in references
+            for given in (numbers if reference.shots is None else [reference.shots])
+        ]
         judge = entrant(scoring) if scoring else None
         id_ = run_id(loaded, entrants, limit=limit, scorer=judge)
         if kept := begin_run(opened, id_, loaded.name, [f"{e.name},shots={e.shots}" for e in entrants], fresh=fresh):
@@ -114,10 +130,36 @@ def rank(
     out.print(f"\nThe report, with every answer, is {folder / 'report.html'}.", soft_wrap=True, highlight=False)
     out.print("Try next:", highlight=False)
     out.print(f"  fairground chat {first}", highlight=False, soft_wrap=True)
-    precisions = {model["model"]: model["precision"] for model in run.leaderboard["models"]}
+    precisions = {model["name"]: model["precision"] for model in run.leaderboard["models"]}
     if precisions[first] in ("float32", "bfloat16"):
         out.print(f"  fairground rank {first} {first}#int8 --limit 8", highlight=False, soft_wrap=True)
     _gate(fallen, against)
+
+
+def _numbers(text: str) -> list[int]:
+    """The numbers of examples that --shots names."""
+    if not re.fullmatch(r"[0-9]{1,6}( *, *[0-9]{1,6})*", text.strip()):
+        raise RequestError(
+            f"--shots is {text!r}, but must be one number of examples or several with commas between, such as 0,1,5; "
+            "correct it."
+        )
+    numbers = [int(part) for part in text.split(",")]
+    if repeated := [number for at, number in enumerate(numbers) if number in numbers[:at]]:
+        raise RequestError(f"--shots names {repeated[0]} twice in {text!r}; name each number once.")
+    return numbers
+
+
+def _selection(by: str | None, seed: int | None, suites: Selection) -> Selection:
+    """How examples are drawn: as the options say, else as the suite does."""
+    from fairground.evaluation.tasks.few_shot import Selection
+
+    selection = Selection(by or suites.by, suites.seed if seed is None else seed)
+    if seed is not None and not selection.seeded:
+        raise RequestError(
+            f"Nothing is drawn by chance where examples are drawn by {selection.by!r}, so --seed would mean nothing; "
+            "leave it out, or give --shots-by random or balanced."
+        )
+    return selection
 
 
 def _gate(fallen: Sequence[dict[str, Any]], against: str | None) -> None:

@@ -46,6 +46,7 @@ def build(
     by_label = {row.label: row for row in rows}
     ranked = [by_label[model["model"]] for model in models]
     comparisons = _comparisons(ranked, columns)
+    few_shot = suite.selection if any(row.shots for row in rows) else None
     about = {"model": scorer.name, "precision": scorer.precision} if scorer else None
     run = {
         "id": id_,
@@ -61,6 +62,7 @@ def build(
         "created": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 3),
         "limit": limit,
+        "few_shot": few_shot.as_json() if few_shot else None,
         "scorer": about,
         "environment": {**machine.describe(), **(environment or {})},
         "probe": {
@@ -79,6 +81,7 @@ def build(
             "resamples": RESAMPLES,
             "correction": f"Holm over {len(comparisons)} tests",
             "power": "80%, two-sided 5%, one test, at the median discordance of the pairs (Connor 1987)",
+            **({"examples in the prompt": few_shot.sentence()} if few_shot else {}),
         },
     }
     return {"run": run, "models": models, "comparisons": comparisons}
@@ -136,6 +139,7 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
             tasks[result.task][name] = whole
     model: Json = {
         "model": row.label,
+        "name": row.name,
         "family": info.family if info else None,
         "parameters": info.parameters if info else None,
         "precision": info.precision if info else None,

@@ -15,6 +15,7 @@ from typing import Any
 from fairground.evaluation import columns as c
 from fairground.evaluation.report_charts import charts
 from fairground.evaluation.report_samples import browser
+from fairground.evaluation.report_shots import shot_curves
 from fairground.evaluation.table import probe_sentence
 
 
@@ -27,11 +28,12 @@ def html_report(
     absent, and what was not measured is a dash with its reason, never 0. `sentences` say which differences are
     significant. All text is escaped, and the page's policy lets no script run but its own, whatever a model wrote.
     """
+    drawn = [*charts(leaderboard), *shot_curves(leaderboard)]
     sections = [
         ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
         ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
         ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
-        ("charts", "Charts", '<div class="charts">' + "".join(charts(leaderboard)) + "</div>"),
+        ("charts", "Charts", '<div class="charts">' + "".join(drawn) + "</div>"),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
         ("methods", "How it was measured", _methods(leaderboard)),
@@ -273,9 +275,12 @@ def _reproduce(leaderboard: Mapping[str, Any]) -> str:
     suite = run.get("suite") or {}
     command = run.get("command") or environment.get("command")
     if not command:
-        words = ["fairground", "rank", *(str(model.get("model")) for model in leaderboard.get("models") or [])]
+        words = ["fairground", "rank", *map(_as_named, leaderboard.get("models") or [])]
         words += ["--suite", str(suite["name"])] if suite.get("name") else []
         words += ["--limit", str(run["limit"])] if run.get("limit") else []
+        drawn = run.get("few_shot") or {}
+        words += ["--shots-by", str(drawn["by"])] if drawn.get("by") else []
+        words += ["--seed", str(drawn["seed"])] if drawn.get("seed") is not None else []
         command = shlex.join(words)
     command = shlex.join(str(word) for word in command) if isinstance(command, list | tuple) else str(command)
     facts = {"run": run.get("id"), **{f"suite {key}": suite.get(key) for key in ("name", "version", "hash", "licence")}}
@@ -286,6 +291,12 @@ def _reproduce(leaderboard: Mapping[str, Any]) -> str:
         if value is not None
     )
     return f"<pre><code>{_text(command)}</code></pre><dl>{rows}</dl>"
+
+
+def _as_named(model: Mapping[str, Any]) -> str:
+    """The model as a command names it."""
+    shots = model.get("shots")
+    return f"{model['name']},shots={shots}" if shots and model.get("name") else str(model.get("model"))
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from fairground.evaluation import columns as c
 
 # Vega draws with fixed colours; these stand for the page's own, which differ between light and dark.
 _INK, _MUTED, _GRID, _ACCENT, _CHANCE, _HEAT = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
-_PAPER = "#000007"
+_PAPER, _RIGHT, _WRONG = "#000007", "#000008", "#000009"
 _VARIABLES = {
     _INK: "var(--ink)",
     _MUTED: "var(--muted)",
@@ -26,6 +26,8 @@ _VARIABLES = {
     _CHANCE: "var(--chance)",
     _HEAT: "var(--heat)",
     _PAPER: "var(--paper)",
+    _RIGHT: "var(--right)",
+    _WRONG: "var(--wrong)",
 }
 _GEOMETRY = {"transform", "d", "x1", "x2", "y1", "y2", "fill-opacity"}
 _LONG_FRACTION = re.compile(r"(\.\d\d)\d+")

@@ -98,14 +98,19 @@ def rank(
 
 
 def run_id(suite: Suite, entrants: Sequence[Entrant], *, limit: int | None, scorer: Entrant | None) -> str:
-    """Names a run by what it measures: the suite's content and tasks, the models', and the settings."""
-    settings = {
+    """Names a run by what it measures: the suite's content and tasks, the models', and the settings.
+
+    How examples are drawn is among these where any are shown.
+    """
+    settings: dict[str, Any] = {
         "suite": suite.hash,
         "tasks": [task.name for task in suite.tasks],
         "models": [[entrant.identity or entrant.name, entrant.name, entrant.shots] for entrant in entrants],
         "limit": limit,
         "scorer": (scorer.identity or scorer.name) if scorer else None,
     }
+    if any(entrant.shots for entrant in entrants):
+        settings["few_shot"] = suite.selection.as_json()
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,8 @@ shots = "items.jsonl"                       # solved examples; in the same file,
 prompt = "Question: {question}\\nAnswer:"    # its {fields} are the keys that each line must have
 metric = "accuracy"                         # the leaderboard's column that its items count in; absent: in none
 foreign = true                              # the file is others': lines need no id and may hold what nobody reads
+
+Above its tables, shots_by = "first" (or "random", the default, "balanced", "nearest") says how examples are drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from fairground.evaluation.lines import Line, read_foreign, read_lines
 from fairground.evaluation.near_duplicates import refuse_near_duplicates
 from fairground.evaluation.settings import Settings
 from fairground.evaluation.tasks import KINDS, Task
+from fairground.evaluation.tasks.few_shot import AT_RANDOM, SELECTIONS, FewShotTask, Selection, no_examples
 
 BUILT_IN = Path(__file__).parent / "suites"
 DATA = "FAIRGROUND_DATA"
@@ -44,7 +47,10 @@ class ProbeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What models are measured on. `hash` is the SHA-256 of suite.toml and every file that it names."""
+    """What models are measured on. `hash` is the SHA-256 of suite.toml and every file that it names.
+
+    `selection` is how solved examples are drawn in all of its tasks; `drawn` gives the suite with another.
+    """
 
     name: str
     version: str
@@ -54,6 +60,7 @@ class Suite:
     hash: str
     folder: Path
     description: str = ""
+    selection: Selection = AT_RANDOM
 
     def of(self, kind: type[TaskT]) -> list[TaskT]:
         """The tasks of one kind."""
@@ -104,7 +111,7 @@ class _Reader:
         self.asked: dict[str, tuple[Line, str, str]] = {}
 
     def suite(self) -> Suite:
-        self.top.known({"name", "version", "licence", "description", "tasks", "probe"})
+        self.top.known({"name", "version", "licence", "description", "shots_by", "tasks", "probe"})
         name, version, licence = (self.top.text(key) for key in ("name", "version", "licence"))
         tables = self.top.data.get("tasks")
         if not isinstance(tables, dict) or not tables:
@@ -112,7 +119,8 @@ class _Reader:
         tasks = tuple(self._task(name, self.top.table("tasks")) for name in tables)
         refuse_near_duplicates(list(self.asked.values()))
         description = self.top.text("description", "")
-        return Suite(name, version, licence, tasks, self._probe(), self._hash(), self.folder, description)
+        suite = Suite(name, version, licence, tasks, self._probe(), self._hash(), self.folder, description)
+        return drawn(suite, Selection(self.top.one_of("shots_by", SELECTIONS, AT_RANDOM.by)))
 
     def _task(self, name: str, tables: Settings) -> Task[Any]:
         if not isinstance(tables.data[name], dict) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -131,6 +139,8 @@ class _Reader:
         task: Task[Any] = made.read(name, settings, self, metric)
         if not task.items:
             raise settings.error("the task has no items; give it some", "file")
+        if isinstance(task, FewShotTask) and "shots" in settings.data and not task.shots:
+            raise no_examples(settings)
         return task
 
     def lines(self, settings: Settings, key: str) -> list[Line]:
@@ -195,7 +205,10 @@ def cut(suite: Suite, names: Sequence[str]) -> Suite:
     known = {task.name: task for task in suite.tasks}
     if unknown := [name for name in names if name not in known]:
         raise SuiteError(f"The suite {suite.name} has no task {unknown[0]!r}; it has {', '.join(known)}.")
-    return Suite(
-        suite.name, suite.version, suite.licence, tuple(known[name] for name in dict.fromkeys(names)), suite.probe,
-        suite.hash, suite.folder, suite.description,
-    )  # fmt: skip
+    return replace(suite, tasks=tuple(known[name] for name in dict.fromkeys(names)))
+
+
+def drawn(suite: Suite, selection: Selection) -> Suite:
+    """The suite with its solved examples drawn so in every task."""
+    tasks = (replace(task, selection=selection) if isinstance(task, FewShotTask) else task for task in suite.tasks)
+    return replace(suite, tasks=tuple(tasks), selection=selection)

@@ -93,7 +93,8 @@ def test_nothing_is_fetched(text: str, page: Page) -> None:
 
 def test_charts_are_named_images_in_the_pages_colours(text: str) -> None:
     svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(svgs) == 8  # accuracy, coherence, response time and domains, each for desk and phone
+    # Accuracy, coherence, response time, domains and two few-shot curves, each for desk and phone.
+    assert len(svgs) == 12
     for svg in svgs:
         root = ET.fromstring(svg)
         assert root.get("role") == "img"

@@ -92,8 +92,9 @@ def test_relations_are_shown_by_examples_of_the_same_relation() -> None:
     relations = next(task for task in load_suite("house").of(MultipleChoice) if task.name == "relations")
     for item in relations.items:
         *examples, asked = relations.ask(item, 5)[0].context.split("\n\n")
-        own = [shot for shot in relations.shots if shot.group == item.group][:5]
-        assert examples == [f"Input: {s.fields['input']}\nOutput: {s.choices[s.gold]}" for s in own]
+        own = [shot for shot in relations.shots if shot.group == item.group]
+        assert len(set(examples)) == 5
+        assert set(examples) <= {f"Input: {s.fields['input']}\nOutput: {s.choices[s.gold]}" for s in own}
         assert asked == f"Input: {item.fields['input']}\nOutput:"
 
 

@@ -232,4 +232,4 @@ def test_thousands_of_lines_are_checked_in_a_moment(tmp_path: Path) -> None:
         {"id": f"q-{i}", "question": f"word{i} other{i} thing{i % 97} the of what is", "choices": ["a", "b"], "gold": 0}
         for i in range(3_000)
     ]
-    assert len(load_suite(write(tmp_path, quiz=lines)).of(MultipleChoice)[0].items) == 3_000
+    assert len(load_suite(write(tmp_path, quiz=[*lines, QUIZ[2]])).of(MultipleChoice)[0].items) == 3_000

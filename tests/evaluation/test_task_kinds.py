@@ -164,18 +164,21 @@ def test_what_is_taken_from_an_answer_is_the_harness(text: str) -> None:
 
 def test_written_answers_are_filtered_and_matched(read: Read) -> None:
     settings = (
-        'kind = "generation"\nforeign = true\nprompt = "Q: {question}\\nA:"\nanswer_filter = "#### ([0-9]+)"\n'
+        'kind = "generation"\nprompt = "Q: {question}\\nA:"\nanswer_filter = "#### ([0-9]+)"\n'
         'filter = "[0-9]+"\ntake = "last"\nmatch = "numeric"\nshots = "items.jsonl"\nmetric = "exact_match"'
     )
-    lines = '{"question": "1+1?", "answer": "Count. #### 2"}\n{"question": "2+2?", "answer": "Count. #### 4"}\n'
+    lines = (
+        '{"id": "q-shot-1", "question": "1+1?", "answer": "Count. #### 2"}\n'
+        '{"id": "q-1", "question": "2+2?", "answer": "Count. #### 4"}\n'
+    )
     task = read(settings, lines)
     assert isinstance(task, Generation)
-    first, second = task.items
-    asked = task.ask(second, 1, chat=True)
+    (item,) = task.items
+    asked = task.ask(item, 1, chat=True)
     assert asked.prompt == "Q: 1+1?\nA: Count. #### 2\n\nQ: 2+2?\nA:"
-    outcome = task.judge(second, asked, answer("2 and 2 make 4, so 4."))
+    outcome = task.judge(item, asked, answer("2 and 2 make 4, so 4."))
     assert (outcome.measures, outcome.record["found"]) == ({"exact_match": 1.0}, "4")
-    assert task.judge(first, asked, answer("I do not know")).measures == {"exact_match": 0.0}
+    assert task.judge(item, asked, answer("I do not know")).measures == {"exact_match": 0.0}
 
 
 def test_translations_are_scored_by_sacrebleu(read: Read) -> None:

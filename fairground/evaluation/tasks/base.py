@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -121,17 +121,3 @@ def opening(line: Line, task: str) -> dict[str, Any]:
 
 OPENING = frozenset({"domain", "language", "note"})
 """The keys of `opening` that any line may have, besides its id."""
-
-
-def solved_examples(shots: Sequence[ItemT], item: Item, count: int, solved: Callable[[ItemT], str]) -> str:
-    """The first `count` examples of the item's group: the same for every item, so that prefixes are shared."""
-    own = [shot for shot in shots if shot.group == item.group and shot.id != item.id][:count]
-    return "".join(map(solved, own))
-
-
-def most_shots(items: Sequence[Item], shots: Sequence[Item]) -> int:
-    """How many solved examples of its own group every item can be shown."""
-    counts: dict[str, int] = {}
-    for shot in shots:
-        counts[shot.group] = counts.get(shot.group, 0) + 1
-    return min((counts.get(item.group, 0) for item in items), default=0)

@@ -10,16 +10,8 @@ from typing import Any, ClassVar, Self
 from fairground.evaluation import metrics
 from fairground.evaluation.lines import Line
 from fairground.evaluation.settings import Settings
-from fairground.evaluation.tasks.base import (
-    OPENING,
-    Files,
-    Item,
-    Outcome,
-    WrittenTask,
-    most_shots,
-    opening,
-    solved_examples,
-)
+from fairground.evaluation.tasks.base import OPENING, Files, Item, Outcome, WrittenTask, opening
+from fairground.evaluation.tasks.few_shot import FewShotTask, read_items
 from fairground.types import Completion, Message, Request, Sampling
 
 MATCHES = ("exact", "numeric", "regex")
@@ -36,7 +28,7 @@ class QuestionItem(Item):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation(WrittenTask[QuestionItem]):
+class Generation(FewShotTask[QuestionItem], WrittenTask[QuestionItem]):
     """Questions answered in writing: what the filter finds in the answer must match the right one.
 
     `filter` is a regular expression; of what it finds, `take` is "first" or "last", its first group where it has one.
@@ -55,7 +47,6 @@ class Generation(WrittenTask[QuestionItem]):
     match: str
     max_tokens: int
     stop: tuple[str, ...]
-    shots: tuple[QuestionItem, ...] = ()
     description: str = ""
 
     @classmethod
@@ -70,13 +61,13 @@ class Generation(WrittenTask[QuestionItem]):
             if right is None:
                 raise line.error(f"the answer_filter finds nothing in {answer!r}; correct one of them")
             shown = {key: line.text(key) for key in fields}
-            files.asks(line, name, " ".join(shown.values()))
             return QuestionItem(**opening(line, name), fields=shown, answer=right, written=written)
 
+        items, shots = read_items(settings, files, item, _asked, name)
         return cls(
             name=name,
-            items=tuple(map(item, files.lines(settings, "file"))),
-            shots=tuple(map(item, files.lines(settings, "shots"))) if "shots" in settings.data else (),
+            items=items,
+            shots=shots,
             metric=metric,
             prompt=prompt,
             filter=settings.pattern("filter", DEFAULT_FILTER),
@@ -87,16 +78,18 @@ class Generation(WrittenTask[QuestionItem]):
             description=settings.text("description", ""),
         )
 
-    @property
-    def max_shots(self) -> int | None:
-        return most_shots(self.items, self.shots) if self.shots else None
+    def question(self, item: QuestionItem) -> str:
+        return _asked(item)
+
+    def label(self, item: QuestionItem) -> str:
+        return item.answer.strip().casefold()
+
+    def solved(self, shot: QuestionItem) -> str:
+        return f"{self.prompt.format_map(shot.fields)} {shot.written}\n\n"
 
     def ask(self, item: QuestionItem, shots: int, chat: bool) -> Request:
         """As plain text, also of a chat model, since solved examples are text; as lm-evaluation-harness does."""
-        examples = solved_examples(
-            self.shots, item, shots, lambda s: f"{self.prompt.format_map(s.fields)} {s.written}\n\n"
-        )
-        prompt = self.description + examples + self.prompt.format_map(item.fields)
+        prompt = self.description + self.examples(item, shots) + self.prompt.format_map(item.fields)
         return Request(prompt, Sampling(temperature=0.0, max_tokens=self.max_tokens, stop=self.stop))
 
     def judge(self, item: QuestionItem, asked: Request, answer: Completion) -> Outcome:
@@ -104,6 +97,10 @@ class Generation(WrittenTask[QuestionItem]):
         right = found is not None and matches(self.match, found, item.answer)
         record = {**written(asked, answer), "found": found, "gold": item.answer, "right": right}
         return Outcome(item.id, item.domain, item.cluster, {"exact_match": float(right)}, record)
+
+
+def _asked(item: QuestionItem) -> str:
+    return " ".join(item.fields.values())
 
 
 def taken(pattern: str, text: str, take: str) -> str | None:

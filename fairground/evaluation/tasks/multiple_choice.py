@@ -11,20 +11,9 @@ from typing import Any, ClassVar, Self
 from fairground.evaluation import metrics
 from fairground.evaluation.lines import Line
 from fairground.evaluation.settings import Settings
-from fairground.evaluation.tasks.base import (
-    OPENING,
-    Files,
-    Item,
-    Outcome,
-    ScoredTask,
-    most_shots,
-    opening,
-    solved_examples,
-)
+from fairground.evaluation.tasks.base import OPENING, Files, Item, Outcome, ScoredTask, opening
+from fairground.evaluation.tasks.few_shot import FewShotTask, read_items
 from fairground.types import Score, ScoreRequest
-
-SHOT = "-shot-"
-"""An id with this in it marks a solved example for the prompt; it is never a test item."""
 
 CHOICES_ONLY = "choices_only"
 CHOICES_ONLY_PROMPT = "Answer:"
@@ -46,10 +35,11 @@ class ChoiceItem(Item):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultipleChoice(ScoredTask[ChoiceItem]):
+class MultipleChoice(FewShotTask[ChoiceItem], ScoredTask[ChoiceItem]):
     """Questions answered by the choice that the model finds likeliest.
 
-    `description` stands before the first example, as lm-evaluation-harness has it.
+    `description` stands before the first example, as lm-evaluation-harness has it. Balanced examples have the right
+    choice in every place equally often.
     """
 
     kind: ClassVar[str] = "multiple_choice"
@@ -58,7 +48,6 @@ class MultipleChoice(ScoredTask[ChoiceItem]):
     )
     counts_in: ClassVar[tuple[str, ...]] = ("accuracy", "truthfulness")
     prompt: str
-    shots: tuple[ChoiceItem, ...] = ()
     choices_only_prompt: str = CHOICES_ONLY_PROMPT
     description: str = ""
 
@@ -68,45 +57,34 @@ class MultipleChoice(ScoredTask[ChoiceItem]):
         if reserved := RESERVED & set(fields):
             raise settings.error(f"the prompt may not show {sorted(reserved)[0]!r}; use other fields", "prompt")
         group = settings.text("group", "") or None
-        file, shots_file = settings.text("file"), settings.text("shots", "") or None
-        tests: list[ChoiceItem] = []
-        shots: list[ChoiceItem] = []
-        for key in ("file", "shots") if shots_file not in (None, file) else ("file",):
-            for line in files.lines(settings, key):
-                item = _item(line, settings, fields, group, name)
-                files.asks(line, f"{name} {item.group}", " ".join(item.fields.values()))
-                marked = SHOT in item.id
-                if marked and key == "file" and shots_file != file:
-                    raise line.error(
-                        f"{item.id!r} is a solved example, but [{settings.at}] takes none from here; set its 'shots'"
-                    )
-                (shots if marked or key == "shots" else tests).append(item)
-        if not tests:
-            raise settings.error(f"{file} has no test items, only solved examples; add items", "file")
+        tests, shots = read_items(
+            settings, files, lambda line: _item(line, settings, fields, group, name), _asked, name
+        )
         return cls(
             name=name,
-            items=tuple(tests),
+            items=tests,
             metric=metric,
             prompt=prompt,
-            shots=tuple(shots),
+            shots=shots,
             choices_only_prompt=settings.text("choices_only_prompt", CHOICES_ONLY_PROMPT),
             description=settings.text("description", ""),
         )
 
-    @property
-    def max_shots(self) -> int | None:
-        return most_shots(self.items, self.shots) if self.shots else None
+    def question(self, item: ChoiceItem) -> str:
+        return _asked(item)
+
+    def label(self, item: ChoiceItem) -> int:
+        return item.gold
+
+    def solved(self, shot: ChoiceItem) -> str:
+        return f"{self.prompt.format_map(shot.fields)} {shot.choices[shot.gold]}\n\n"
 
     def ask(self, item: ChoiceItem, shots: int = 0) -> list[ScoreRequest]:
-        examples = solved_examples(self.shots, item, shots, self._solved)
-        context = self.description + examples + self.prompt.format_map(item.fields)
+        context = self.description + self.examples(item, shots) + self.prompt.format_map(item.fields)
         return [ScoreRequest(context, f" {choice}") for choice in item.choices]
 
     def judge(self, item: ChoiceItem, asked: Sequence[ScoreRequest], scores: Sequence[Score]) -> Outcome:
         return judge_choices(item, asked, scores)
-
-    def _solved(self, shot: ChoiceItem) -> str:
-        return f"{self.prompt.format_map(shot.fields)} {shot.choices[shot.gold]}\n\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +147,10 @@ def judge_choices(item: ChoiceItem, asked: Sequence[ScoreRequest], scores: Seque
         record["misconception"] = item.misconception
         measures["misconception"] = float(chosen == item.misconception)
     return Outcome(item.id, item.domain, item.cluster, measures, record)
+
+
+def _asked(item: ChoiceItem) -> str:
+    return " ".join(item.fields.values())
 
 
 def _item(line: Line, settings: Settings, fields: Sequence[str], group: str | None, task: str) -> ChoiceItem:
