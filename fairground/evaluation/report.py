@@ -15,6 +15,7 @@ from typing import Any
 from fairground.evaluation import columns as c
 from fairground.evaluation.report_charts import charts
 from fairground.evaluation.report_samples import browser
+from fairground.evaluation.report_times import times
 from fairground.evaluation.table import probe_sentence
 
 
@@ -31,6 +32,7 @@ def html_report(
         ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
         ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
         ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
+        ("times", "Response time and cost", times(leaderboard)),
         ("charts", "Charts", '<div class="charts">' + "".join(charts(leaderboard)) + "</div>"),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
