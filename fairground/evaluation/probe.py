@@ -6,7 +6,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from itertools import count, islice
 
 from fairground.errors import FairgroundError, RequestError
@@ -113,7 +113,7 @@ class _Load:
         with ThreadPoolExecutor(self.concurrency, "probe") as pool:
             workers = [pool.submit(self._work) for _ in range(min(self.concurrency, len(requests)))]
             try:
-                for worker in workers:
+                for worker in wait(workers, return_when=FIRST_EXCEPTION).done:
                     worker.result()
             except BaseException:
                 with self._lock:
