@@ -105,7 +105,7 @@ def meter(device: str | None, powercap: Path = POWERCAP) -> Meter:
     Raises CapabilityError, saying why, where nothing can be known.
     """
     if device is None:
-        raise CapabilityError("the model runs on another machine, whose energy is not known here.")
+        raise CapabilityError("the model runs on a server, whose energy is not known here.")
     try:
         processor: Counter = Rapl.find(powercap)
     except CapabilityError as none:

@@ -159,7 +159,7 @@ def _with_price(model: Mapping[str, Any], prices: Prices) -> dict[str, Any]:
         kwh_per_mtok = energy["j_per_1k_tokens"] * 1000 / JOULES_PER_KWH
         found = {
             "value": kwh_per_mtok * prices.electricity.per_kwh,
-            "input": 0.0,
+            "input": None,
             "output": kwh_per_mtok * prices.electricity.per_kwh,
             "currency": prices.electricity.currency,
             **_dated(prices.electricity.since),
@@ -175,7 +175,7 @@ def _with_price(model: Mapping[str, Any], prices: Prices) -> dict[str, Any]:
     if alone.get("requests"):
         read, written = (alone[key]["mean"] for key in ("prompt_tokens", "output_tokens"))
         # Per token a millionth, for a thousand requests.
-        cost = (read * found["input"] + written * found["output"]) / 1000
+        cost = (read * (found["input"] or 0) + written * found["output"]) / 1000
         priced_model["cost_per_1k_requests"] = {
             "value": cost,
             "currency": found["currency"],

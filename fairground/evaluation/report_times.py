@@ -19,8 +19,9 @@ MEASURES = (
     ("e2el_ms", "End to end", "from the request to its last token"),
 )
 _ABOUT = (
-    "As vLLM's serving benchmark defines them. A percentile stands only where at least one value lies beyond it: p95 "
-    "from 20 values on, p99 from 100; below that the maximum says more."
+    "As vLLM's serving benchmark defines them: the median, and beneath it p95, p99 and the maximum. A percentile "
+    "stands only where at least one value lies beyond it: p95 from 20 values on, p99 from 100; below that the maximum "
+    "says more."
 )
 _GOODPUT = "Goodput: the share of all requests, failed ones included, that kept to {target}, and how many a second."
 _ENERGY = (
@@ -135,13 +136,12 @@ def _energies(leaderboard: Json) -> Iterator[tuple[str, Json]]:
 def _table(models: Sequence[Json], at: str, leaderboard: Json) -> str:
     target = _target(leaderboard)
     heads = "".join(
-        f'<th scope="col" title="{_text(meaning)}">{title} <small>ms: p50, p95, p99, max</small></th>'
-        for _, title, meaning in MEASURES
+        f'<th scope="col" title="{_text(meaning)}">{title} <small>ms</small></th>' for _, title, meaning in MEASURES
     )
-    heads += '<th scope="col">Output <small>tokens/s, all streams</small></th>'
+    heads += '<th scope="col">Output <small>tokens/s in all</small></th>'
     heads += '<th scope="col">Goodput <small>%, requests/s</small></th>' if target else ""
-    heads += '<th scope="col">Energy <small>J per 1,000 tokens</small></th>'
-    heads += '<th scope="col">Requests <small>answered, failed</small></th>'
+    heads += '<th scope="col">Energy <small>J/1,000 tokens</small></th>'
+    heads += '<th scope="col">Requests <small>answered</small></th>'
     heads += '<th scope="col">Tokens <small>in, out</small></th>'
     rows = ""
     for model in models:

@@ -158,9 +158,7 @@ def test_a_remote_that_rate_limits_is_said_and_not_asked_on(tmp_path: Path) -> N
     (row,) = run.leaderboard["models"]
     assert row["metrics"]["ttft_ms"]["n"] == 5
     assert "energy_j_per_1k_tokens" not in row["metrics"]
-    assert row["notes"] == [
-        "Energy is not measured: the model runs on another machine, whose energy is not known here."
-    ]
+    assert row["notes"] == ["Energy is not measured: the model runs on a server, whose energy is not known here."]
     assert row["response_time"]["8"]["requests"] == 0
     (error,) = row["errors"]
     assert "requests failed at concurrency 8 and have no times; the first: The server answered 429" in error
