@@ -6,16 +6,20 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, err, out
 from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
+    from fairground.evaluation.prices import Prices
+    from fairground.evaluation.suite import Suite
     from fairground.evaluation.tasks.few_shot import Selection
     from fairground.hub.reference import Reference
 
@@ -50,6 +54,14 @@ def rank(
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="An earlier run (id or folder); exit 1 if something fell.")
     ] = None,
+    goodput: Annotated[
+        str | None,
+        typer.Option(metavar="TARGET", help="What a good request keeps to, in ms: ttft=500,tpot=50 (also e2el)."),
+    ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Prices of models (default: prices.toml in $FAIRGROUND_HOME, if there)."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run has kept.")] = False,
     database: DatabaseOption = None,
     threads: Threads = None,
@@ -66,7 +78,9 @@ def rank(
     from fairground.evaluation.against import compare_runs
     from fairground.evaluation.environment import cores
     from fairground.evaluation.files import leaderboard_text, scores_text, write_run
+    from fairground.evaluation.prices import priced
     from fairground.evaluation.report import html_report
+    from fairground.evaluation.report_times import times_caption, times_table
     from fairground.evaluation.runner import Entrant, run_id
     from fairground.evaluation.runner import rank as measure
     from fairground.evaluation.sentences import sentences
@@ -83,11 +97,15 @@ def rank(
     loaded = drawn(loaded, _selection(shots_by, seed, loaded.selection))
     if tasks:
         loaded = cut(loaded, tasks.split(","))
+    loaded, price_table = _with_goodput(loaded, goodput), _prices(prices)
     references = [parse(name) for name in models]
     scoring = _scorer(scorer, references)
 
     def entrant(reference: Reference, given: int = 0) -> Entrant:
-        return Entrant(reference.name, lambda: settings.open(reference), given, identity=settings.identity(reference))
+        where = None if reference.kind == "remote" else device if reference.kind != "uniform" else "cpu"
+        return Entrant(
+            reference.name, lambda: settings.open(reference), given, identity=settings.identity(reference), device=where
+        )
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)
@@ -113,9 +131,10 @@ def rank(
                 progress=lambda p: shown.update(
                     task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
                 ),
-                environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores()},
+                environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores(), "device": device},
                 journal=RunJournal(opened, id_),
             )
+        run = replace(run, leaderboard=priced(run.leaderboard, price_table))
         findings = sentences(run.leaderboard)
         write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})
         finish_run(opened, id_, leaderboard_text(run), scores_text(run))
@@ -126,6 +145,10 @@ def rank(
         _gate(fallen, against)
         return
     out.print(leaderboard_table(run.leaderboard, sentences(run.leaderboard, most=MOST_SENTENCES)))
+    if (table := times_table(run.leaderboard)) is not None:
+        out.print()
+        out.print(table)
+        out.print(Text("\n" + times_caption(run.leaderboard), style="dim"))
     first = next((r.name for r in references if r.kind != "uniform"), references[0].name)
     out.print(f"\nThe report, with every answer, is {folder / 'report.html'}.", soft_wrap=True, highlight=False)
     out.print("Try next:", highlight=False)
@@ -160,6 +183,23 @@ def _selection(by: str | None, seed: int | None, suites: Selection) -> Selection
             "leave it out, or give --shots-by random or balanced."
         )
     return selection
+
+
+def _with_goodput(suite: Suite, target: str | None) -> Suite:
+    """The suite with the target that the command line gives, if it does."""
+    from fairground.evaluation.response_times import Goodput
+
+    return suite if target is None else replace(suite, probe=replace(suite.probe, goodput=Goodput.parse(target)))
+
+
+def _prices(path: Path | None) -> Prices | None:
+    """The user's table of prices: the named one, else that in the home folder, else none."""
+    from fairground.evaluation.prices import read_prices
+    from fairground.hub.home import home
+
+    if path is None and not (home() / "prices.toml").exists():
+        return None
+    return read_prices(path or home() / "prices.toml")
 
 
 def _gate(fallen: Sequence[dict[str, Any]], against: str | None) -> None:
@@ -197,8 +237,6 @@ def rate(
     as_json: Json = False,
 ) -> None:
     """Rate models from battles: Bradley-Terry with 95% intervals, clustered by voter."""
-    from dataclasses import asdict
-
     from fairground.arena import record as published
     from fairground.arena.battles import read_battles
     from fairground.arena.ratings import rate as rate_battles

@@ -38,12 +38,7 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
     whole whenever this is interrupted, and a new leaderboard.json says that the others are there too. Raises
     FairgroundError where the folder cannot be written to, and ValueError for a name that is a path.
     """
-    times = [
-        {"model": model["model"], **model["probe"]}
-        for model in run.leaderboard.get("models", ())
-        if model.get("probe") and "shared_with" not in model
-    ]
-    texts = {SAMPLES: _lines(run.samples), SCORES: scores_text(run), TIMES: _lines(times)}
+    texts = {SAMPLES: _lines(run.samples), SCORES: scores_text(run), TIMES: _lines(run.times)}
     texts.update(files or {})
     texts[LEADERBOARD] = leaderboard_text(run)
     for name in texts:

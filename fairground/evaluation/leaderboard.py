@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
-from fairground.evaluation import aggregate, intervals, metrics
+from fairground.evaluation import aggregate, intervals, metrics, response_times
 from fairground.evaluation import environment as machine
 from fairground.evaluation.aggregate import SOURCES, Json
 from fairground.evaluation.comparison import Values, compare_all, smallest_detectable_difference
@@ -71,7 +71,11 @@ def build(
             "warmup": suite.probe.warmup,
             "repeats": suite.probe.repeats,
             "concurrency": 1,
-            "prompts": "each repeat begins at another sentence of one neutral text, so that no prefix cache answers",
+            "concurrencies": list(suite.probe.concurrencies),
+            "waves": suite.probe.waves,
+            "goodput_ms": suite.probe.goodput.limits() if suite.probe.goodput else None,
+            "prompts": "each begins with another sentence or number of one neutral text, so that no prefix cache "
+            "answers",
         },
         "chance": _chance(suite),
         "baselines": _baselines(rows, suite),
@@ -116,12 +120,20 @@ def scores(rows: Sequence[Row]) -> list[Json]:
     ]
 
 
+def times(rows: Sequence[Row]) -> list[Json]:
+    """What `times.jsonl` holds: what a clock told of every request of the response-time probe."""
+    return [
+        {"model": row.label, **record}
+        for row in rows
+        if row.shared_with is None
+        for record in response_times.records(row.shared.times)
+    ]
+
+
 def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
     info = row.info
     found = aggregate.columns(row, suite, columns)
-    if row.shared.times is not None:
-        found["ttft_ms"] = intervals.student_t(row.shared.times.ttft_ms).as_json()
-        found["tokens_per_s"] = intervals.student_t(row.shared.times.tokens_per_s).as_json()
+    found |= response_times.metrics(row.shared.times)
     kinds = {task.name: task for task in suite.tasks}
     tasks: Json = {}
     for result in row.results.values():
@@ -151,13 +163,9 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
         "notes": row.shared.notes + row.own.notes,
         "errors": row.own.errors + row.shared.errors,
     }
-    if row.shared.times is not None:
-        model["probe"] = {
-            "prompt_tokens": list(row.shared.times.prompt_tokens),
-            "output_tokens": list(row.shared.times.output_tokens),
-            "ttft_ms": list(row.shared.times.ttft_ms),
-            "tokens_per_s": list(row.shared.times.tokens_per_s),
-        }
+    if row.shared.times:
+        target = suite.probe.goodput
+        model["response_time"] = {str(at): own.as_json(target) for at, own in row.shared.times.items()}
     if row.shared_with is not None:
         model["shared_with"] = row.shared_with
         model["shared"] = [*row.shared.results, *(["response_time"] if row.shared.times else [])]

@@ -11,7 +11,7 @@ from typing import Any
 
 from fairground.errors import BrokenAnswer, FairgroundError, RemoteError, RequestError
 from fairground.evaluation.journal import Journal, entry, outcome
-from fairground.evaluation.probe import ResponseTimes
+from fairground.evaluation.response_times import ResponseTimes
 from fairground.evaluation.tasks import ItemT, Outcome, ScoredTask, Task, WrittenTask
 from fairground.types import Generator, ModelInfo, Request, Score, ScoreRequest, Stream
 
@@ -44,10 +44,10 @@ class TaskResult:
 
 @dataclass(slots=True)
 class Measured:
-    """What was found out about a model so far."""
+    """What was found out about a model so far. `times`: by concurrency."""
 
     results: dict[str, TaskResult] = field(default_factory=dict)
-    times: ResponseTimes | None = None
+    times: dict[int, ResponseTimes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ class Row:
 
     @property
     def measured(self) -> bool:
-        return self.shared.times is not None or any(result.outcomes for result in self.results.values())
+        return bool(self.shared.times) or any(result.outcomes for result in self.results.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,21 @@
-"""Response time: one request at a time, of a stated length, in the terms of vLLM's serving benchmark."""
+"""Asking for response times: requests of a stated length, so many of them in flight at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from itertools import count, islice
 
-from fairground.errors import RequestError
+from fairground.errors import FairgroundError, RequestError
+from fairground.evaluation.energy import Meter
+from fairground.evaluation.response_times import Answered, ResponseTimes
 from fairground.evaluation.suite import ProbeSettings
-from fairground.types import Generator, Request, Sampling
+from fairground.types import Completion, Generator, Request, Sampling, Stream
+
+PATIENCE = 2  # requests that may fail beyond as many as were answered; then no more are asked
 
 TEXT = (
     "The town lies where two rivers meet.",
@@ -27,22 +34,17 @@ TEXT = (
 """Neutral text, written for this probe."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseTimes:
-    """One value a repeat. `prompt_tokens` and `output_tokens` are what the model really read and wrote."""
-
-    ttft_ms: tuple[float, ...]
-    tokens_per_s: tuple[float, ...]
-    prompt_tokens: tuple[int, ...]
-    output_tokens: tuple[int, ...]
-
-
 def prompt(count_tokens: Callable[[str], int], tokens: int, start: int = 0) -> str:
     """The shortest run of the text's words, from its sentence `start` on, that is at least `tokens` tokens long.
+
+    Past the last sentence they are gone through again, each time with the number itself before the words, so that no
+    two beginnings are the same however many prompts are asked for.
 
     Raises RequestError where no length reaches it, as with a tokenizer that counts nothing.
     """
     words = [word for i in range(len(TEXT)) for word in TEXT[(start + i) % len(TEXT)].split()]
+    if start >= len(TEXT):
+        words.insert(0, f"{start}.")
 
     def text(length: int) -> str:
         return " ".join(words[i % len(words)] for i in range(length))
@@ -58,37 +60,101 @@ def prompt(count_tokens: Callable[[str], int], tokens: int, start: int = 0) -> s
     return text(high)
 
 
-def measure(generator: Generator, settings: ProbeSettings, on_done: Callable[[int], None]) -> ResponseTimes:
-    """Times `repeats` requests after `warmup` unmeasured ones, at concurrency 1; calls `on_done(1)` after each.
+def measure(
+    generator: Generator, settings: ProbeSettings, on_done: Callable[[int], None], meter: Meter | None = None
+) -> dict[int, ResponseTimes]:
+    """What requests took at each of the settings' concurrencies, after unmeasured ones; calls `on_done(1)` for each.
 
-    Every request begins at another sentence, so that a cache of prompt prefixes cannot answer for the model.
-    Raises RequestError where the model's context is too short, or where an answer has fewer than two timed tokens.
+    The load is a closed loop: as many requests as the concurrency says are in flight, and as one ends, the next
+    begins, until all are asked (vLLM's `--max-concurrency` with every request there from the start). Every request
+    begins with another sentence or number, so that a cache of prompt prefixes cannot answer for the model. A request
+    that fails has no times, and is counted; where most fail, no more are asked. `meter` counts energy, if any does.
+
+    Raises RequestError where the model's context is too short, and the first failure where no request was answered at
+    the first concurrency.
     """
     needed = settings.prompt_tokens + settings.output_tokens
     limit = generator.info.can.context_length
     if limit is not None and limit < needed:
         raise RequestError(f"The probe needs a context of {needed} tokens, but the model has {limit}; it is left out.")
     sampling = Sampling(temperature=0.0, max_tokens=settings.output_tokens, ignore_eos=True)
-    prompts = [
-        prompt(generator.count_tokens, settings.prompt_tokens, start)
-        for start in range(settings.warmup + settings.repeats)
-    ]
-    ttft_ms: list[float] = []
-    tokens_per_s: list[float] = []
-    lengths: list[tuple[int, int]] = []
-    for number, text in enumerate(prompts):
-        completion = generator.submit(Request(text, sampling)).completion()
-        on_done(1)
-        if number < settings.warmup:
-            continue
-        first, each = completion.timing.time_to_first_token, completion.timing.time_per_output_token
-        if not (math.isfinite(first) and math.isfinite(each) and each > 0):
-            raise RequestError(
-                f"The probe asked for {settings.output_tokens} tokens, but {len(completion.timing.tokens)} came with "
-                "times that tell them apart, so there is no speed to report."
-            )
-        ttft_ms.append(1000 * first)
-        tokens_per_s.append(1 / each)
-        lengths.append((completion.prompt_tokens, len(completion.timing.tokens)))
-    prompt_tokens, output_tokens = zip(*lengths, strict=True)
-    return ResponseTimes(tuple(ttft_ms), tuple(tokens_per_s), prompt_tokens, output_tokens)
+    beginnings = (prompt(generator.count_tokens, settings.prompt_tokens, start) for start in count())
+    found: dict[int, ResponseTimes] = {}
+    for concurrency in settings.concurrencies:
+        warmup = [Request(text, sampling) for text in islice(beginnings, settings.warmup_requests(concurrency))]
+        asked = [Request(text, sampling) for text in islice(beginnings, settings.requests(concurrency))]
+        _Load(generator, concurrency, on_done).run(warmup)
+        energy = meter.start() if meter else None
+        load = _Load(generator, concurrency, on_done)
+        load.run(asked)
+        used = energy() if energy else None
+        if not load.answered and not found:
+            raise load.failures[0]
+        load.answered.sort(key=lambda one: one.timing.accepted)
+        failures = tuple(map(str, load.failures))
+        found[concurrency] = ResponseTimes(concurrency, tuple(load.answered), failures, used)
+    return found
+
+
+class _Load:
+    """Requests of which `concurrency` are in flight at a time, each waited for in a thread of its own."""
+
+    def __init__(self, generator: Generator, concurrency: int, on_done: Callable[[int], None]) -> None:
+        self.generator, self.concurrency, self.on_done = generator, concurrency, on_done
+        self.answered: list[Answered] = []
+        self.failures: list[FairgroundError] = []
+        self._waiting: deque[Request] = deque()
+        self._running: list[Stream] = []
+        self._lock = threading.Lock()
+
+    def run(self, requests: Sequence[Request]) -> None:
+        """Asks them all. Whatever ends this early cancels what still runs."""
+        self._waiting.extend(requests)
+        with ThreadPoolExecutor(self.concurrency, "probe") as pool:
+            workers = [pool.submit(self._work) for _ in range(min(self.concurrency, len(requests)))]
+            try:
+                for worker in wait(workers, return_when=FIRST_EXCEPTION).done:
+                    worker.result()
+            except BaseException:
+                with self._lock:
+                    self._waiting.clear()
+                    for stream in self._running:
+                        stream.cancel()
+                raise
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting or len(self.failures) > len(self.answered) + PATIENCE:
+                    return
+                request = self._waiting.popleft()
+            try:
+                # Under the lock, no stream begins unseen by whoever cancels them all.
+                with self._lock:
+                    stream = self.generator.submit(request)
+                    self._running.append(stream)
+                try:
+                    answer = _timed(stream.completion(), request)
+                finally:
+                    with self._lock:
+                        self._running.remove(stream)
+            except FairgroundError as error:
+                with self._lock:
+                    self.failures.append(error)
+                    self.on_done(1)
+            else:
+                with self._lock:
+                    self.answered.append(answer)
+                    self.on_done(1)
+
+
+def _timed(completion: Completion, request: Request) -> Answered:
+    """Raises RequestError for an answer with fewer than two tokens whose times can be told apart."""
+    timing = completion.timing
+    first, each = timing.time_to_first_token, timing.time_per_output_token
+    if not (math.isfinite(first) and math.isfinite(each) and each > 0):
+        raise RequestError(
+            f"The probe asked for {request.sampling.max_tokens} tokens, but {len(timing.tokens)} came with times that "
+            "tell them apart, so there is no speed to report."
+        )
+    return Answered(completion.prompt_tokens, timing)

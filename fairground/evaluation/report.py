@@ -16,6 +16,7 @@ from fairground.evaluation import columns as c
 from fairground.evaluation.report_charts import charts
 from fairground.evaluation.report_samples import browser
 from fairground.evaluation.report_shots import shot_curves
+from fairground.evaluation.report_times import times
 from fairground.evaluation.table import probe_sentence
 
 
@@ -33,6 +34,7 @@ def html_report(
         ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
         ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
         ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
+        ("times", "Response time and cost", times(leaderboard)),
         ("charts", "Charts", '<div class="charts">' + "".join(drawn) + "</div>"),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fairground.errors import CapabilityError, FairgroundError, RequestError
-from fairground.evaluation import leaderboard, probe, relevance
+from fairground.evaluation import energy, leaderboard, probe, relevance, response_times
 from fairground.evaluation.journal import Journal, NoJournal
 from fairground.evaluation.measure import Bench, Measured, Row, TaskResult
 from fairground.evaluation.progress import Meter, Progress
@@ -35,7 +35,8 @@ class Entrant:
 
     `label` is what the leaderboard calls it; without one, that is its name, followed by "(5-shot)" where the same model
     is also ranked with another number of shots. `identity` names what the model is made of (its files' hash, its
-    precision), so that a run that goes on knows it again; without one, its name does.
+    precision), so that a run that goes on knows it again; without one, its name does. `device` is where it computes
+    ("cpu", "cuda"), so that the right energy is counted; None: on another machine.
     """
 
     name: str
@@ -43,15 +44,17 @@ class Entrant:
     shots: int = 0
     label: str | None = None
     identity: str = ""
+    device: str | None = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What `leaderboard.json`, `samples.jsonl` and `scores.jsonl` hold."""
+    """What `leaderboard.json`, `samples.jsonl`, `scores.jsonl` and `times.jsonl` hold."""
 
     leaderboard: dict[str, Any]
     samples: list[dict[str, Any]]
     scores: list[dict[str, Any]] = field(default_factory=list)
+    times: list[dict[str, Any]] = field(default_factory=list)
 
 
 def rank(
@@ -94,7 +97,7 @@ def rank(
         rows, suite, id_=id_, limit=limit, scorer=scored_by, started=started, environment=environment
     )
     meter.finish()
-    return Run(built, leaderboard.samples(rows), leaderboard.scores(rows))
+    return Run(built, leaderboard.samples(rows), leaderboard.scores(rows), leaderboard.times(rows))
 
 
 def run_id(suite: Suite, entrants: Sequence[Entrant], *, limit: int | None, scorer: Entrant | None) -> str:
@@ -176,7 +179,7 @@ def _work(suite: Suite, settings: int) -> int:
     """What `Meter` counts for one model that is shown examples in so many settings."""
     with_shots = sum(len(task.items) for tasks in _shown(suite) for task in tasks)
     once = sum(len(task.items) for tasks in _alike(suite) for task in tasks)
-    return settings * with_shots + once + suite.probe.warmup + suite.probe.repeats
+    return settings * with_shots + once + suite.probe.total
 
 
 def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: Journal) -> list[Row]:
@@ -203,10 +206,7 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
         scored_once, written_once = _alike(suite)
         if can.generate:
             # While nothing else is under way.
-            try:
-                shared.times = probe.measure(generator, suite.probe, meter.of("response_time"))
-            except FairgroundError as error:
-                shared.errors.append(f"response_time: {error}")
+            _time(generator, suite, first.device, shared, meter.of("response_time"))
             for result in bench.write_together(_judgeable(written_once, shared), 0, meter.of):
                 shared.add(result)
             for row in rows:
@@ -229,6 +229,22 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
     finally:
         generator.close()
     return rows
+
+
+def _time(
+    generator: Generator, suite: Suite, device: str | None, shared: Measured, on_done: Callable[[int], None]
+) -> None:
+    """Response times, and what energy they took where that can be known."""
+    try:
+        counted = energy.meter(device).rested()
+    except CapabilityError as error:
+        shared.notes.append(f"Energy is not measured: {error}")
+        counted = None
+    try:
+        shared.times = probe.measure(generator, suite.probe, on_done, counted)
+    except FairgroundError as error:
+        shared.errors.append(f"response_time: {error}")
+    shared.errors += response_times.failure_sentences(shared.times)
 
 
 def _judgeable(tasks: Sequence[WrittenTask[Any]], measured: Measured) -> list[WrittenTask[Any]]:

@@ -9,6 +9,10 @@ metric = "accuracy"                         # the leaderboard's column that its 
 foreign = true                              # the file is others': lines need no id and may hold what nobody reads
 
 Above its tables, shots_by = "first" (or "random", the default, "balanced", "nearest") says how examples are drawn.
+
+[probe]                                     # response time; what is left out is as in ProbeSettings
+concurrencies = [1, 8]                      # requests in flight at a time
+goodput = "ttft=500,tpot=50"                # milliseconds that a good request keeps to
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fairground.errors import SuiteError
+from fairground.errors import RequestError, SuiteError
 from fairground.evaluation.lines import Line, read_foreign, read_lines
 from fairground.evaluation.near_duplicates import refuse_near_duplicates
+from fairground.evaluation.response_times import Goodput
 from fairground.evaluation.settings import Settings
 from fairground.evaluation.tasks import KINDS, Task
 from fairground.evaluation.tasks.few_shot import AT_RANDOM, SELECTIONS, FewShotTask, Selection, no_examples
@@ -37,12 +42,32 @@ TaskT = TypeVar("TaskT", bound="Task[Any]")
 
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
-    """The response-time probe: lengths in tokens by the model's own count, one request at a time."""
+    """The response-time probe: lengths in tokens by the model's own count, and how many requests in flight at a time.
+
+    Alone, `repeats` requests are measured; at a higher concurrency, `waves` times as many as are in flight. `warmup`
+    ones for each in flight come before and are not measured. `goodput`: what a good request keeps to; None: not asked.
+    """
 
     prompt_tokens: int = 128
     output_tokens: int = 64
     warmup: int = 1
     repeats: int = 6
+    concurrencies: tuple[int, ...] = (1,)
+    waves: int = 3
+    goodput: Goodput | None = None
+
+    def requests(self, concurrency: int) -> int:
+        """How many requests are measured at this concurrency."""
+        return self.repeats if concurrency == 1 else self.waves * concurrency
+
+    def warmup_requests(self, concurrency: int) -> int:
+        """How many come before them."""
+        return self.warmup * concurrency
+
+    @property
+    def total(self) -> int:
+        """All requests that a model is asked."""
+        return sum(self.requests(each) + self.warmup_requests(each) for each in self.concurrencies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +209,15 @@ class _Reader:
     def _probe(self) -> ProbeSettings:
         table = self.top.table("probe")
         default = ProbeSettings()
-        table.known({"prompt_tokens", "output_tokens", "warmup", "repeats"})
+        table.known({"prompt_tokens", "output_tokens", "warmup", "repeats", "concurrencies", "waves", "goodput"})
         return ProbeSettings(
             table.count("prompt_tokens", default.prompt_tokens),
             table.count("output_tokens", default.output_tokens, least=2),
             table.count("warmup", default.warmup, least=0),
             table.count("repeats", default.repeats, least=2),
+            _concurrencies(table, default.concurrencies),
+            table.count("waves", default.waves),
+            _goodput(table),
         )
 
     def _hash(self) -> str:
@@ -198,6 +226,26 @@ class _Reader:
             content = path.read_bytes()
             digest.update(f"{name} {len(content)}\n".encode() + content)
         return digest.hexdigest()
+
+
+def _concurrencies(table: Settings, default: tuple[int, ...]) -> tuple[int, ...]:
+    values = table.data.get("concurrencies", list(default))
+    whole = isinstance(values, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in values)
+    if not whole or sorted(set(values)) != values or values[:1] != [1]:
+        raise table.error(
+            "'concurrencies' must be rising whole numbers, the first of them 1, such as [1, 8]; correct it",
+            "concurrencies",
+        )
+    return tuple(values)
+
+
+def _goodput(table: Settings) -> Goodput | None:
+    if "goodput" not in table.data:
+        return None
+    try:
+        return Goodput.parse(table.text("goodput"))
+    except RequestError as error:
+        raise table.error(str(error).removesuffix("."), "goodput") from None
 
 
 def cut(suite: Suite, names: Sequence[str]) -> Suite:

@@ -53,7 +53,7 @@ class Slow(Bigram):
 
 def test_times_are_of_the_measured_requests_in_their_units() -> None:
     model, done = Slow(), []
-    times = probe.measure(model, ProbeSettings(), done.append)
+    times = probe.measure(model, ProbeSettings(), done.append)[1]
     assert times.ttft_ms == pytest.approx([30.0] * 6, rel=1e-6)
     assert times.tokens_per_s == pytest.approx([200.0] * 6, rel=1e-6)
     assert times.prompt_tokens == (128,) * 6
