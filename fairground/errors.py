@@ -15,6 +15,7 @@ line prints it and exits with status 2; nothing has been written by then.
     ├── EngineError              the engine broke down and writes nothing more
     ├── CapabilityError          this generator cannot do what is asked of it
     ├── RemoteError              a server did not answer as it should
+    ├── ClusterError             a cluster cannot be reached, or a worker of it cannot do its part
     ├── DownloadError            a file could not be fetched or does not match its hash
     ├── SuiteError               a suite or one of its lines is malformed (names file and line)
     ├── DataError                a file of battles, votes or texts is malformed
@@ -77,6 +78,10 @@ class CapabilityError(FairgroundError):
 
 class RemoteError(FairgroundError):
     """A server did not answer as it should."""
+
+
+class ClusterError(FairgroundError):
+    """A cluster cannot be reached, or a worker of it cannot do its part; the message names it."""
 
 
 class DownloadError(FairgroundError):

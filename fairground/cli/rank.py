@@ -12,9 +12,11 @@ import typer
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, err, out
 from fairground.cli.runs import DatabaseOption, begun, finished_run
+from fairground.cli.spread import On, cluster
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
+    from fairground.evaluation.progress import Progress
     from fairground.hub.reference import Reference
 
 MOST_SENTENCES = 12  # significant differences that a terminal shows one by one
@@ -40,6 +42,7 @@ def rank(
         str | None, typer.Option(metavar="RUN", help="An earlier run (id or folder); exit 1 if something fell.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run has kept.")] = False,
+    on: On = None,
     database: DatabaseOption = None,
     threads: Threads = None,
     device: Device = "cpu",
@@ -59,6 +62,7 @@ def rank(
     from fairground.evaluation.runner import Entrant, run_id
     from fairground.evaluation.runner import rank as measure
     from fairground.evaluation.sentences import sentences
+    from fairground.evaluation.spread import spread
     from fairground.evaluation.suite import cut, load_suite
     from fairground.evaluation.table import leaderboard_table
     from fairground.hub.reference import parse
@@ -79,6 +83,7 @@ def rank(
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)
+    workers = cluster(on, settings, references) if on else None
     id_ = ""
     with begun(database, lambda: id_) as opened:
         earlier = finished_run(opened, against) if against else None
@@ -87,18 +92,28 @@ def rank(
         id_ = run_id(loaded, entrants, limit=limit, scorer=judge)
         if kept := begin_run(opened, id_, loaded.name, [f"{e.name},shots={e.shots}" for e in entrants], fresh=fresh):
             err.print(f"Going on with run {id_}: {kept:,} outcomes are kept (--fresh begins anew).", highlight=False)
+        journal = RunJournal(opened, id_)
+        environment: dict[str, Any] = {"command": ["fairground", *sys.argv[1:]], "threads": threads or cores()}
         with bar("{task.description}") as shown:
             task = shown.add_task("starting")
+
+            def progress(p: Progress) -> None:
+                said = f"{p.model}: {p.task.replace('_', ' ')}"
+                shown.update(task, description=said, completed=p.done, total=p.total)
+
+            if workers:
+                entrants = spread(
+                    entrants, loaded, workers, journal, models=workers.models, limit=limit, progress=progress
+                )
+                environment["workers"] = workers.workers
             run = measure(
                 entrants,
                 loaded,
                 limit=limit,
                 scorer=judge,
-                progress=lambda p: shown.update(
-                    task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
-                ),
-                environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores()},
-                journal=RunJournal(opened, id_),
+                progress=progress,
+                environment=environment,
+                journal=journal,
             )
         findings = sentences(run.leaderboard)
         write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})
