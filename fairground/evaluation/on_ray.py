@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fairground.errors import ClusterError, FairgroundError, MissingExtra
@@ -91,27 +91,6 @@ class _Hand:
     model: str | None = None
 
 
-@dataclass(slots=True)
-class _Queue:
-    """Shards that wait, by model."""
-
-    waiting: dict[str, deque[Shard]] = field(default_factory=dict)
-    deaths: Counter[int] = field(default_factory=Counter)
-
-    def add(self, shards: Sequence[Shard]) -> None:
-        for shard in shards:
-            self.waiting.setdefault(shard.model, deque()).append(shard)
-
-    def next(self, model: str | None, elsewhere: Mapping[str | None, int]) -> Shard | None:
-        """A shard of this model, which is open, else of the one with the most shards left for each of its workers."""
-        left = {name: len(shards) / (1 + elsewhere.get(name, 0)) for name, shards in self.waiting.items() if shards}
-        if not left:
-            return None
-        chosen = model if model in left else max(left, key=lambda name: left[name])
-        assert chosen is not None
-        return self.waiting[chosen].popleft()
-
-
 class OnRay:
     """Measures shards on the workers of a Ray cluster; fulfils spread.Workers.
 
@@ -136,7 +115,7 @@ class OnRay:
             raise MissingExtra(
                 f"Spreading a run over a cluster needs {missing.name}; install it with pip install 'fairground[ray]'."
             ) from None
-        self._ray = ray
+        self._ray: Any = ray
         self.models, self.address, self.threads, self.notice = dict(models), address, threads, notice
         self.workers: list[dict[str, Any]] = []
         self._here = describe()
@@ -145,12 +124,11 @@ class OnRay:
         """Raises ClusterError where there is no cluster, no worker is left, or one lacks what the run needs."""
         # Ray prints on standard output, where a machine may be reading, that a worker died. We say it ourselves.
         with self._connected(), redirect_stdout(io.StringIO()):
-            hands: list[_Hand] = []
+            crew = _Crew(self, shards)
             try:
-                yield from self._measure(shards, hands)
+                yield from self._measure(shards, crew)
             finally:
-                for hand in hands:
-                    self._ray.kill(hand.actor)
+                crew.end()
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -196,76 +174,38 @@ class OnRay:
             )
         return [(node, place) for _, place, node in places]
 
-    def _start(self, node: str, place: str) -> _Hand:
-        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
-        options = {"num_cpus": self.threads, "scheduling_strategy": strategy, "max_restarts": 0}
-        return _Hand(self._ray.remote(Worker).options(**options).remote(self.models), node, place)
-
-    def _measure(self, shards: Sequence[Shard], hands: list[_Hand]) -> Iterator[tuple[Shard, Found]]:
-        """`hands` holds the workers there are, at any time."""
-        ray, queue, began = self._ray, _Queue(), time.monotonic()
-        queue.add(shards)
-        written = {task.name: task for shard in shards for task in shard.tasks if isinstance(task, WrittenTask)}
-        running: dict[Any, tuple[_Hand, Shard | None]] = {}
-        idle: list[_Hand] = []
-        starts: Counter[str] = Counter()
-
-        def start(node: str, place: str) -> None:
-            hand = self._start(node, place)
-            hands.append(hand)
-            running[hand.actor.ready.remote(list(written.values()))] = (hand, None)
-
+    def _measure(self, shards: Sequence[Shard], crew: _Crew) -> Iterator[tuple[Shard, Found]]:
+        began: float | None = time.monotonic()
         for node, place in self._places()[: len(shards)]:
-            start(node, place)
-        while any(queue.waiting.values()) or any(shard for _, shard in running.values()):
-            if not running:
+            crew.start(node, place)
+        while crew.busy:
+            if not crew.running:
                 raise ClusterError(
-                    "No worker of the cluster is left; what was measured is kept, and the same command goes on with it."
+                    f"No worker of the cluster is left ({crew.last}); what was measured is kept, and the same command "
+                    "goes on with it."
                 )
-            done, _ = ray.wait(list(running), timeout=1.0)
-            if not done and not self.workers and began and time.monotonic() - began > PATIENCE:
-                self.notice(f"Waiting for a worker: the cluster has not {self.threads} cores free.")
-                began = 0.0
+            done, _ = self._ray.wait(list(crew.running), timeout=1.0)
+            if began and not done and not self.workers and time.monotonic() - began > PATIENCE:
+                self.notice(f"Still waiting for a worker to start; it needs {self.threads} free cores in the cluster.")
+                began = None
             for reference in done:
-                hand, shard = running.pop(reference)
+                hand, shard = crew.running.pop(reference)
                 try:
-                    answer = ray.get(reference)
-                except ray.exceptions.RayTaskError:
+                    answer = self._ray.get(reference)
+                except self._ray.exceptions.RayTaskError:
                     raise  # an error in the program, there as it would be here
-                except ray.exceptions.RayError as error:
-                    hands.remove(hand)
-                    if shard is None:
-                        starts[hand.node] += 1
-                        last = f"the worker on {hand.place} did not start ({_reason(error)})"
-                    else:
-                        queue.deaths[id(shard)] += 1
-                        last = f"the worker on {hand.place} died; its {len(shard)} items are measured again"
-                        if queue.deaths[id(shard)] < DEATHS:
-                            queue.waiting[shard.model].appendleft(shard)
-                        else:
-                            queue.waiting[shard.model].clear()
-                            yield shard, Found({}, f"{DEATHS} workers died measuring it, the last on {hand.place}")
-                    self.notice(f"{last[0].upper()}{last[1:]}.")
-                    if starts[hand.node] < DEATHS and self._alive(hand.node):
-                        start(hand.node, hand.place)
+                except self._ray.exceptions.RayError as error:
+                    if (found := crew.lost(hand, shard, error)) and shard:
+                        yield shard, found
                     continue
+                crew.idle.append(hand)
                 if shard is None:
                     self._accept(hand, *answer)
-                else:
-                    yield shard, answer
-                    if answer.failure:
-                        queue.waiting[shard.model].clear()
-                        hand.model = None
-                idle.append(hand)
-            for hand in list(idle):
-                elsewhere = Counter(other.model for other, shard in running.values() if shard)
-                if (chosen := queue.next(hand.model, elsewhere)) is not None:
-                    idle.remove(hand)
-                    hand.model = chosen.model
-                    running[hand.actor.measure.remote(chosen)] = (hand, chosen)
-
-    def _alive(self, node: str) -> bool:
-        return any(one["NodeID"] == node and one["Alive"] for one in self._ray.nodes())
+                    continue
+                yield shard, answer
+                if answer.failure:
+                    crew.drop(shard.model)
+            crew.assign()
 
     def _accept(self, hand: _Hand, there: Mapping[str, Any], lacks: str | None) -> None:
         """Raises ClusterError for a worker that cannot give the numbers that this machine would give."""
@@ -274,8 +214,8 @@ class OnRay:
                 lacks = f"it has {package} {there[package]}, and this machine {self._here[package]}"
         if lacks:
             raise ClusterError(
-                f"The worker on {hand.place} cannot take part: {lacks}. What was measured is kept; when that is mended, "
-                "the same command goes on with it."
+                f"The worker on {hand.place} cannot take part: {lacks}; what was measured is kept, and the same "
+                "command goes on with it."
             )
         if there["cpu"] != self._here["cpu"]:
             self.notice(
@@ -285,6 +225,70 @@ class OnRay:
         self.workers.append(
             {"machine": hand.place, "threads": self.threads, "cpu": there["cpu"], "platform": there["platform"]}
         )
+
+
+class _Crew:
+    """The workers of one run, what each is doing, and the shards that wait for one, by model."""
+
+    def __init__(self, cluster: OnRay, shards: Sequence[Shard]) -> None:
+        self._cluster, self._ray = cluster, cluster._ray
+        self.running: dict[Any, tuple[_Hand, Shard | None]] = {}  # by Ray's reference; None: it is starting
+        self.idle: list[_Hand] = []
+        self._waiting: dict[str, deque[Shard]] = {}
+        for shard in shards:
+            self._waiting.setdefault(shard.model, deque()).append(shard)
+        self._written = list(
+            {t.name: t for shard in shards for t in shard.tasks if isinstance(t, WrittenTask)}.values()
+        )  # fmt: skip
+        self._deaths: Counter[object] = Counter()
+        self.last = "none has started"
+
+    @property
+    def busy(self) -> bool:
+        """Whether any shard waits or is being measured."""
+        return any(self._waiting.values()) or any(shard for _, shard in self.running.values())
+
+    def start(self, node: str, place: str) -> None:
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        options = {"num_cpus": self._cluster.threads, "scheduling_strategy": strategy, "max_restarts": 0}
+        hand = _Hand(self._ray.remote(Worker).options(**options).remote(self._cluster.models), node, place)
+        self.running[hand.actor.ready.remote(self._written)] = (hand, None)
+
+    def assign(self) -> None:
+        """Gives whoever is idle a shard of the model that it has open, else of the one with the most left."""
+        for hand in list(self.idle):
+            busy = Counter(other.model for other, shard in self.running.values() if shard)
+            left = {name: len(shards) / (1 + busy[name]) for name, shards in self._waiting.items() if shards}
+            if not left:
+                return
+            hand.model = hand.model if hand.model in left else max(left, key=lambda name: left[name])
+            shard = self._waiting[str(hand.model)].popleft()
+            self.idle.remove(hand)
+            self.running[hand.actor.measure.remote(shard)] = (hand, shard)
+
+    def lost(self, hand: _Hand, shard: Shard | None, error: Exception) -> Found | None:
+        """Puts a dead worker's shard back and starts another worker; or says that the shard has cost too many."""
+        found, of = None, hand.node if shard is None else shard
+        self._deaths[of] += 1
+        if shard is None:
+            self.last = f"one on {hand.place} did not start: {_reason(error)}"
+        elif self._deaths[of] < DEATHS:
+            self._waiting[shard.model].appendleft(shard)
+            self.last = f"one on {hand.place} died"
+            self._cluster.notice(f"A worker on {hand.place} died; the {len(shard)} items that it had go to another.")
+        else:
+            self.drop(shard.model)
+            found = Found({}, f"{DEATHS} workers died measuring it, the last on {hand.place}; give them more memory.")
+        if self._deaths[hand.node] < DEATHS and any(n["NodeID"] == hand.node and n["Alive"] for n in self._ray.nodes()):
+            self.start(hand.node, hand.place)
+        return found
+
+    def drop(self, model: str) -> None:
+        self._waiting[model].clear()
+
+    def end(self) -> None:
+        for hand in [*(hand for hand, _ in self.running.values()), *self.idle]:
+            self._ray.kill(hand.actor)
 
 
 def _answers(address: str) -> None:
