@@ -145,8 +145,8 @@ class OnRay:
         except (RuntimeError, ValueError, OSError, AssertionError, self._ray.exceptions.RayError) as error:
             raise ClusterError(
                 f"There is no Ray cluster to be had at {self.address or 'this machine'} ({_first_line(error)}); see "
-                "that one runs there with the same versions of Ray and Python, and that RAY_AUTH_TOKEN is its token if it "
-                "has one."
+                "that one runs there with the same versions of Ray and Python, and that RAY_AUTH_TOKEN is its token, "
+                "if it has one."
             ) from None
         try:
             yield
