@@ -16,6 +16,7 @@ line prints it and exits with status 2; nothing has been written by then.
     ├── CapabilityError          this generator cannot do what is asked of it
     ├── RemoteError              a server did not answer as it should
     │   └── BrokenAnswer         its answer came to no good end; asking again may help
+    ├── ClusterError             a cluster cannot be reached, or a worker of it cannot do its part
     ├── DownloadError            a file could not be fetched or does not match its hash
     ├── SuiteError               a suite or one of its lines is malformed (names file and line)
     ├── DataError                a file of battles, votes or texts is malformed
@@ -82,6 +83,10 @@ class RemoteError(FairgroundError):
 
 class BrokenAnswer(RemoteError):
     """An answer began, or was waited for, and came to no good end; asking again may help."""
+
+
+class ClusterError(FairgroundError):
+    """A cluster cannot be reached, or a worker of it cannot do its part; the message names it."""
 
 
 class DownloadError(FairgroundError):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fairground import __version__
-from fairground.errors import MissingExtra, RequestError
+from fairground.errors import MissingExtra, RequestError, UnknownModel
 
 if TYPE_CHECKING:
     from fairground.hub.reference import Reference
@@ -140,11 +140,12 @@ class Opening:
         return self._located(reference)
 
     def _located(self, reference: Reference) -> Path:
-        """Where a local model that was fetched lies."""
+        """Where a local model that was fetched lies. Raises UnknownModel where it was not, as on another machine."""
         from fairground.hub.installed import locate
 
         path = locate(reference.target) if reference.kind == "catalogue" else Path(reference.target)
-        assert path is not None
+        if path is None:
+            raise UnknownModel(f"{reference.target} is not here; run 'fairground pull {reference.target}'.")
         return path
 
 

@@ -15,10 +15,12 @@ from rich.text import Text
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, err, out
 from fairground.cli.runs import DatabaseOption, begun, finished_run
+from fairground.cli.spread import On, cluster
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
     from fairground.evaluation.prices import Prices
+    from fairground.evaluation.progress import Progress
     from fairground.evaluation.suite import Suite
     from fairground.evaluation.tasks.few_shot import Selection
     from fairground.hub.reference import Reference
@@ -63,6 +65,7 @@ def rank(
         typer.Option(metavar="FILE", help="Prices of models (default: prices.toml in $FAIRGROUND_HOME, if there)."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run has kept.")] = False,
+    on: On = None,
     database: DatabaseOption = None,
     threads: Threads = None,
     device: Device = "cpu",
@@ -84,6 +87,7 @@ def rank(
     from fairground.evaluation.runner import Entrant, run_id
     from fairground.evaluation.runner import rank as measure
     from fairground.evaluation.sentences import sentences
+    from fairground.evaluation.spread import spread
     from fairground.evaluation.suite import cut, drawn, load_suite
     from fairground.evaluation.table import leaderboard_table
     from fairground.hub.reference import parse
@@ -109,6 +113,7 @@ def rank(
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)
+    workers = cluster(on, settings, references) if on else None
     id_ = ""
     with begun(database, lambda: id_) as opened:
         earlier = finished_run(opened, against) if against else None
@@ -121,18 +126,32 @@ def rank(
         id_ = run_id(loaded, entrants, limit=limit, scorer=judge)
         if kept := begin_run(opened, id_, loaded.name, [f"{e.name},shots={e.shots}" for e in entrants], fresh=fresh):
             err.print(f"Going on with run {id_}: {kept:,} outcomes are kept (--fresh begins anew).", highlight=False)
+        journal = RunJournal(opened, id_)
+        environment: dict[str, Any] = {
+            "command": ["fairground", *sys.argv[1:]],
+            "threads": threads or cores(),
+            "device": device,
+        }
         with bar("{task.description}") as shown:
             task = shown.add_task("starting")
+
+            def progress(p: Progress) -> None:
+                said = f"{p.model}: {p.task.replace('_', ' ')}"
+                shown.update(task, description=said, completed=p.done, total=p.total)
+
+            if workers:
+                entrants = spread(
+                    entrants, loaded, workers, journal, models=workers.models, limit=limit, progress=progress
+                )
+                environment["workers"] = workers.workers
             run = measure(
                 entrants,
                 loaded,
                 limit=limit,
                 scorer=judge,
-                progress=lambda p: shown.update(
-                    task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
-                ),
-                environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores(), "device": device},
-                journal=RunJournal(opened, id_),
+                progress=progress,
+                environment=environment,
+                journal=journal,
             )
         run = replace(run, leaderboard=priced(run.leaderboard, price_table))
         findings = sentences(run.leaderboard)

@@ -80,7 +80,7 @@ def rank(
     baselines could be measured.
     """
     started = time.time()
-    _check(entrants, suite, limit)
+    check(entrants, suite, limit)
     id_ = run_id(suite, entrants, limit=limit, scorer=scorer)
     suite = replace(suite, tasks=tuple(first_items(task, limit) for task in suite.tasks))
     models: dict[str, list[Entrant]] = {}
@@ -134,7 +134,8 @@ def _in_turn(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
     return tuple(taken[:limit])
 
 
-def _check(entrants: Sequence[Entrant], suite: Suite, limit: int | None) -> None:
+def check(entrants: Sequence[Entrant], suite: Suite, limit: int | None) -> None:
+    """Raises RequestError for entrants or a limit that make no sense."""
     if not entrants:
         raise RequestError("There is no model to rank; name at least one.")
     if limit is not None and limit < 1:
@@ -173,6 +174,12 @@ def _alike(suite: Suite) -> tuple[list[ScoredTask[Any]], list[WrittenTask[Any]]]
     if counted := [task for task in suite.of(MultipleChoice) if task.metric == "accuracy"]:
         scored.append(ChoicesOnly.of(counted))
     return scored, [task for task in alike if isinstance(task, WrittenTask)]
+
+
+def asked(suite: Suite, settings: Sequence[Entrant]) -> list[tuple[list[Any], int]]:
+    """What one model is measured on in these settings: tasks that go together, and their number of solved examples."""
+    with_shots = [(tasks, entrant.shots) for entrant in settings for tasks in _shown(suite)]
+    return [*with_shots, *((tasks, 0) for tasks in _alike(suite))]
 
 
 def _work(suite: Suite, settings: int) -> int:
