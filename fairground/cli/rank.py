@@ -15,6 +15,7 @@ from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
+    from fairground.evaluation.suite import Suite
     from fairground.hub.reference import Reference
 
 MOST_SENTENCES = 12  # significant differences that a terminal shows one by one
@@ -22,10 +23,16 @@ MOST_SENTENCES = 12  # significant differences that a terminal shows one by one
 
 @app.command(epilog="Example: fairground rank smollm2 smollm2,shots=5 smollm2#int4 uniform")
 def rank(
+    context: typer.Context,
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Models to rank; NAME[#PRECISION][,shots=K].")
     ],
-    suite: Annotated[str, typer.Option(help="A suite by name, or a folder with a suite.toml.")] = "house",
+    suite: Annotated[
+        str, typer.Option(help="A suite by name, a folder with a suite.toml, or lm-eval:TASK,TASK of the harness.")
+    ] = "house",
+    include_path: Annotated[
+        Path | None, typer.Option(help="A folder of the harness's YAML tasks, for lm-eval: suites.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N items of each task.", min=1)] = None,
     shots: Annotated[
         int, typer.Option(help="Solved examples in the prompt, where a model's name says nothing.", min=0)
@@ -49,17 +56,19 @@ def rank(
 ) -> None:
     """Measure models on a suite and print the leaderboard, with intervals and paired tests.
 
-    Writes leaderboard.json, report.html, samples.jsonl, scores.jsonl and times.jsonl. A run that was interrupted goes
+    Writes leaderboard.json, report.html, samples.jsonl, scores.jsonl, times.jsonl, and the same as
+    lm-evaluation-harness lays out its results (lm-eval/MODEL). A run that was interrupted goes
     on where it stopped when the same command is given again.
     """
     from fairground.evaluation.against import compare_runs
     from fairground.evaluation.environment import cores
     from fairground.evaluation.files import leaderboard_text, scores_text, write_run
+    from fairground.evaluation.lm_eval_layout import lm_eval_files
     from fairground.evaluation.report import html_report
     from fairground.evaluation.runner import Entrant, run_id
     from fairground.evaluation.runner import rank as measure
     from fairground.evaluation.sentences import sentences
-    from fairground.evaluation.suite import cut, load_suite
+    from fairground.evaluation.suite import cut
     from fairground.evaluation.table import leaderboard_table
     from fairground.hub.reference import parse
     from fairground.store import RunJournal, begin_run, finish_run
@@ -67,7 +76,9 @@ def rank(
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
     settings = Opening(threads, device, deterministic, allow_pickle)
-    loaded = load_suite(suite)
+    source = context.get_parameter_source("shots")
+    named = (source is not None and source.name != "DEFAULT") or any(",shots=" in name for name in models)
+    loaded = _suite(suite, include_path, own_shots=not named)
     if tasks:
         loaded = cut(loaded, tasks.split(","))
     references = [parse(name) for name in models]
@@ -101,7 +112,8 @@ def rank(
                 journal=RunJournal(opened, id_),
             )
         findings = sentences(run.leaderboard)
-        write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})
+        page = {"report.html": html_report(run.leaderboard, run.samples, findings)}
+        write_run(run, folder, {**page, **lm_eval_files(run, loaded)})
         finish_run(opened, id_, leaderboard_text(run), scores_text(run))
     changes = compare_runs(earlier, (run.leaderboard, run.scores)) if earlier else []
     fallen = [entry for entry in changes if entry["fell"]]
@@ -118,6 +130,19 @@ def rank(
     if precisions[first] in ("float32", "bfloat16"):
         out.print(f"  fairground rank {first} {first}#int8 --limit 8", highlight=False, soft_wrap=True)
     _gate(fallen, against)
+
+
+def _suite(name: str, include_path: Path | None, own_shots: bool) -> Suite:
+    """The suite. Where nobody gave a number of examples, the harness's tasks show as many as they say (`own_shots`)."""
+    from fairground.evaluation.lm_eval_suite import PREFIX, load_lm_eval
+    from fairground.evaluation.suite import load_suite
+
+    if name.startswith(PREFIX):
+        with err.status("reading the harness's tasks"):
+            return load_lm_eval(name, include_path=include_path, own_shots=own_shots)
+    if include_path is not None:
+        raise RequestError(f"--include-path is for tasks of the harness; name them with --suite {PREFIX}TASK,TASK.")
+    return load_suite(name)
 
 
 def _gate(fallen: Sequence[dict[str, Any]], against: str | None) -> None:

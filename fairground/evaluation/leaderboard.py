@@ -26,6 +26,7 @@ from fairground.evaluation.tasks import (
 )
 from fairground.evaluation.tasks.fairness import bias_scores
 from fairground.evaluation.tasks.generation import corpus_scores
+from fairground.evaluation.tasks.harness import HarnessScored, HarnessWritten
 from fairground.types import ModelInfo
 
 
@@ -121,19 +122,24 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
         found["tokens_per_s"] = intervals.student_t(row.shared.times.tokens_per_s).as_json()
     kinds = {task.name: task for task in suite.tasks}
     tasks: Json = {}
+    errors = row.own.errors + row.shared.errors
     for result in row.results.values():
         measures = dict.fromkeys(measure for outcome in result.outcomes for measure in outcome.measures)
-        if not measures:
-            continue
         tasks[result.task] = {name: _measure(row, result.task, name) for name in measures}
         corpus: Json = {}
-        if isinstance(kinds.get(result.task), Translation):
+        kind = kinds.get(result.task)
+        if isinstance(kind, Translation):
             corpus = corpus_scores(result.outcomes)
-        elif isinstance(kinds.get(result.task), BiasQuestions):
+        elif isinstance(kind, BiasQuestions):
             corpus = bias_scores(result.outcomes)
+        elif isinstance(kind, HarnessScored | HarnessWritten):
+            corpus, failures = kind.documents.whole_task(result.outcomes)
+            errors += failures
         for name, value in corpus.items():
             whole = {"value": value, "low": None, "high": None, "n": len(result.outcomes), "method": "whole task"}
             tasks[result.task][name] = whole
+        if not tasks[result.task]:
+            del tasks[result.task]
     model: Json = {
         "model": row.label,
         "family": info.family if info else None,
@@ -145,7 +151,7 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
         "metrics": found,
         "tasks": tasks,
         "notes": row.shared.notes + row.own.notes,
-        "errors": row.own.errors + row.shared.errors,
+        "errors": errors,
     }
     if row.shared.times is not None:
         model["probe"] = {
