@@ -57,11 +57,13 @@ def rank(
     """Measure models on a suite and print the leaderboard, with intervals and paired tests.
 
     Writes leaderboard.json, report.html, samples.jsonl, scores.jsonl, times.jsonl, and the same as
-    lm-evaluation-harness lays out its results (lm-eval/MODEL). A run that was interrupted goes
+    lm-evaluation-harness lays out its results (lm-eval/MODEL), and, where every_eval_ever is installed, in its
+    schema. A run that was interrupted goes
     on where it stopped when the same command is given again.
     """
     from fairground.evaluation.against import compare_runs
     from fairground.evaluation.environment import cores
+    from fairground.evaluation.every_eval_ever import every_eval_ever_files
     from fairground.evaluation.files import leaderboard_text, scores_text, write_run
     from fairground.evaluation.lm_eval_layout import lm_eval_files
     from fairground.evaluation.report import html_report
@@ -113,7 +115,8 @@ def rank(
             )
         findings = sentences(run.leaderboard)
         page = {"report.html": html_report(run.leaderboard, run.samples, findings)}
-        write_run(run, folder, {**page, **lm_eval_files(run, loaded)})
+        laid_out = lm_eval_files(run, loaded)
+        write_run(run, folder, {**page, **laid_out, **every_eval_ever_files(laid_out)})
         finish_run(opened, id_, leaderboard_text(run), scores_text(run))
     changes = compare_runs(earlier, (run.leaderboard, run.scores)) if earlier else []
     fallen = [entry for entry in changes if entry["fell"]]

@@ -181,6 +181,10 @@ def _chance(suite: Suite) -> Json:
     counted = [item for task in suite.of(MultipleChoice) if task.metric == "accuracy" for item in task.items]
     chances = [1 / len(item.choices) for item in counted]
     chances += [1 / len(item.contexts) for task in suite.of(ChoiceInContext) if task.metric for item in task.items]
+    for task in suite.of(HarnessScored):
+        if task.metric == "accuracy":
+            guessed = [task.documents.chance(item.doc) for item in task.items]
+            chances += [one for one in guessed if one is not None]
     chance: Json = {"coherence": 0.5} if suite.of(OrderDiscrimination) else {}
     if chances:
         chance["accuracy"] = statistics.fmean(chances)

@@ -92,6 +92,13 @@ class Documents:
         """How many solved examples are really shown where `shots` are asked for."""
         return self.own_shots if self.fixed else shots
 
+    def chance(self, doc: int) -> float | None:
+        """What guessing gets on a document with choices."""
+        if self.output_type != "multiple_choice" or not hasattr(self.task, "doc_to_choice"):
+            return None
+        right = _gold(self.task, self.docs[doc], None)
+        return (len(right) if isinstance(right, list) else 1) / len(self.task.doc_to_choice(self.docs[doc]))
+
     def requests(self, doc: int, shots: int, count: int) -> list[Any]:
         """The `Instance`s that the harness makes of a document, where it is asked for the first `count`.
 
