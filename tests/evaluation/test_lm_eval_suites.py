@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from bigram_model import Bigram
+from command import Command, in_this_process
 from harness_tasks import GROUP, TASKS, names, write_tasks
 from lm_eval.api.metrics import mean_stderr
 from lm_eval.loggers import EvaluationTracker
@@ -299,3 +300,56 @@ def test_every_eval_ever_takes_what_its_converter_makes(run: Run, suite: Suite) 
     found = {r["metric_config"]["metric_name"]: r["score_details"]["score"] for r in quiz["evaluation_results"]}
     assert found["acc"] == run.leaderboard["models"][0]["tasks"]["fair_quiz"]["accuracy"]["value"]
     assert quiz["eval_library"]["name"] == "fairground"
+
+
+class Kept:
+    """A journal as the store keeps it: what comes back was JSON."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, str, int], dict[str, str]] = {}
+
+    def known(self, model: str, task: str, shots: int) -> dict[str, Json]:
+        return {id_: json.loads(text) for id_, text in self.entries.get((model, task, shots), {}).items()}
+
+    def keep(self, model: str, task: str, shots: int, entries: Sequence[Mapping[str, Any]]) -> None:
+        own = self.entries.setdefault((model, task, shots), {})
+        own.update({entry["id"]: json.dumps(entry, allow_nan=False) for entry in entries})
+
+
+def test_a_run_that_goes_on_ends_the_same(run: Run, suite: Suite, folder: Path) -> None:
+    journal = Kept()
+    rank([Entrant("bigram", Bigram)], suite, journal=journal)
+    for number, (key, entries) in enumerate(sorted(journal.entries.items())):
+        for id_ in list(entries)[number:]:  # of each task, another number was done
+            del journal.entries[key][id_]
+    # As a new process would, with the tasks read anew and no prompt made yet.
+    again = load_lm_eval(names(), include_path=folder, own_shots=True)
+    resumed = rank([Entrant("bigram", Bigram)], again, journal=journal)
+    assert resumed.scores == run.scores
+    assert resumed.samples == run.samples
+    assert resumed.leaderboard["models"][0]["tasks"] == run.leaderboard["models"][0]["tasks"]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    return in_this_process(tmp_path, monkeypatch, capfd)
+
+
+def test_the_command_shows_what_a_task_says_or_what_it_is_told(command: Command, folder: Path) -> None:
+    suite = ("--suite", "lm-eval:fair_shown", "--include-path", str(folder), "--limit", "3", "--json")
+    for more, shots in (((), 2), (("--shots", "0"), 0), (("--shots", "1"), 1)):
+        done = command("rank", "uniform", *suite, "--out", f"out{shots}", *more)
+        assert done.status == 0, done.err
+        (model,) = json.loads(done.out)["models"]
+        assert model["tasks"]["fair_shown"]["accuracy"]["n"] == 3
+        results, samples = read(Path(f"out{shots}") / "lm-eval" / "uniform")
+        assert results["n-shot"] == {"fair_shown": shots}
+        assert samples["fair_shown"][0]["arguments"]["gen_args_0"]["arg_0"].count("Question:") == shots + 1
+
+
+def test_what_the_command_refuses(command: Command, folder: Path) -> None:
+    command("rank", "uniform", "--include-path", str(folder)).refused("--include-path", "lm-eval:")
+    command("rank", "uniform", "--suite", "lm-eval:").refused("names no task")
+    quiz = ("rank", "uniform", "--suite", "lm-eval:fair_quiz", "--include-path")
+    command(*quiz, "nowhere").refused("nowhere is not a folder")
+    command(*quiz, str(folder), "--shots", "7").refused("7 shots", "0 to 6")
