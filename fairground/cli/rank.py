@@ -114,10 +114,12 @@ def rank(
                 journal=RunJournal(opened, id_),
             )
         findings = sentences(run.leaderboard)
-        page = {"report.html": html_report(run.leaderboard, run.samples, findings)}
         laid_out = lm_eval_files(run, loaded)
-        write_run(run, folder, {**page, **laid_out, **every_eval_ever_files(laid_out)})
+        files = {"report.html": html_report(run.leaderboard, run.samples, findings), **laid_out}
+        write_run(run, folder, files)
         finish_run(opened, id_, leaderboard_text(run), scores_text(run))
+    if records := every_eval_ever_files(laid_out):
+        write_run(run, folder, {**files, **records})
     changes = compare_runs(earlier, (run.leaderboard, run.scores)) if earlier else []
     fallen = [entry for entry in changes if entry["fell"]]
     if as_json:

@@ -247,7 +247,8 @@ class HarnessScored(ScoredTask[HarnessItem]):
     """A task that the harness judges by log-likelihoods: `multiple_choice`, `loglikelihood`, `loglikelihood_rolling`.
 
     A text that is longer than the model's context is not read in windows, as the harness's `loglikelihood_rolling`
-    does; it is a failure of its item.
+    does; it is a failure of its item. And where a tokenizer adds a start token by itself, the harness's `hf` model
+    reads a rolling text after two of them and counts the second; here there is one.
     """
 
     kind: ClassVar[str] = "lm-eval scored"
