@@ -30,10 +30,16 @@ MOST_SENTENCES = 12  # significant differences that a terminal shows one by one
 
 @app.command(epilog="Example: fairground rank smollm2 smollm2#int4 uniform --shots 0,1,5")
 def rank(
+    context: typer.Context,
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Models to rank; NAME[#PRECISION][,shots=K].")
     ],
-    suite: Annotated[str, typer.Option(help="A suite by name, or a folder with a suite.toml.")] = "house",
+    suite: Annotated[
+        str, typer.Option(help="A suite by name, a folder with a suite.toml, or lm-eval:TASK,TASK of the harness.")
+    ] = "house",
+    include_path: Annotated[
+        Path | None, typer.Option(help="A folder of the harness's YAML tasks, for lm-eval: suites.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N items of each task.", min=1)] = None,
     shots: Annotated[
         str,
@@ -75,12 +81,15 @@ def rank(
 ) -> None:
     """Measure models on a suite and print the leaderboard, with intervals and paired tests.
 
-    Writes leaderboard.json, report.html, samples.jsonl, scores.jsonl and times.jsonl. A run that was interrupted goes
-    on where it stopped when the same command is given again.
+    Writes leaderboard.json, report.html, samples.jsonl, scores.jsonl and times.jsonl; the same as
+    lm-evaluation-harness lays out its results (lm-eval/MODEL); and, where every_eval_ever is installed, in its schema.
+    A run that was interrupted goes on where it stopped when the same command is given again.
     """
     from fairground.evaluation.against import compare_runs
     from fairground.evaluation.environment import cores
+    from fairground.evaluation.every_eval_ever import every_eval_ever_files
     from fairground.evaluation.files import leaderboard_text, scores_text, write_run
+    from fairground.evaluation.lm_eval_layout import lm_eval_files
     from fairground.evaluation.prices import priced
     from fairground.evaluation.report import html_report
     from fairground.evaluation.report_times import times_caption, times_table
@@ -88,7 +97,7 @@ def rank(
     from fairground.evaluation.runner import rank as measure
     from fairground.evaluation.sentences import sentences
     from fairground.evaluation.spread import spread
-    from fairground.evaluation.suite import cut, drawn, load_suite
+    from fairground.evaluation.suite import cut, drawn
     from fairground.evaluation.table import leaderboard_table
     from fairground.hub.reference import parse
     from fairground.store import RunJournal, begin_run, finish_run
@@ -97,7 +106,9 @@ def rank(
         raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
     settings = Opening(threads, device, deterministic, allow_pickle)
     numbers = _numbers(shots)
-    loaded = load_suite(suite)
+    source = context.get_parameter_source("shots")
+    named = (source is not None and source.name != "DEFAULT") or any(",shots=" in name for name in models)
+    loaded = _suite(suite, include_path, own_shots=not named)
     loaded = drawn(loaded, _selection(shots_by, seed, loaded.selection))
     if tasks:
         loaded = cut(loaded, tasks.split(","))
@@ -155,8 +166,12 @@ def rank(
             )
         run = replace(run, leaderboard=priced(run.leaderboard, price_table))
         findings = sentences(run.leaderboard)
-        write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})
+        laid_out = lm_eval_files(run, loaded)
+        files = {"report.html": html_report(run.leaderboard, run.samples, findings), **laid_out}
+        write_run(run, folder, files)
         finish_run(opened, id_, leaderboard_text(run), scores_text(run))
+    if records := every_eval_ever_files(laid_out):
+        write_run(run, folder, {**files, **records})
     changes = compare_runs(earlier, (run.leaderboard, run.scores)) if earlier else []
     fallen = [entry for entry in changes if entry["fell"]]
     if as_json:
@@ -219,6 +234,19 @@ def _prices(path: Path | None) -> Prices | None:
     if path is None and not (home() / "prices.toml").exists():
         return None
     return read_prices(path or home() / "prices.toml")
+
+
+def _suite(name: str, include_path: Path | None, own_shots: bool) -> Suite:
+    """The suite. Where nobody gave a number of examples, the harness's tasks show as many as they say (`own_shots`)."""
+    from fairground.evaluation.lm_eval_suite import PREFIX, load_lm_eval
+    from fairground.evaluation.suite import load_suite
+
+    if name.startswith(PREFIX):
+        with err.status("reading the harness's tasks"):
+            return load_lm_eval(name, include_path=include_path, own_shots=own_shots)
+    if include_path is not None:
+        raise RequestError(f"--include-path is for tasks of the harness; name them with --suite {PREFIX}TASK,TASK.")
+    return load_suite(name)
 
 
 def _gate(fallen: Sequence[dict[str, Any]], against: str | None) -> None:

@@ -29,29 +29,31 @@ def scores_text(run: Run) -> str:
 
 
 def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = None) -> list[Path]:
-    """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (such as report.html).
+    """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (report.html and others),
+    which may lie in folders within ("lm-eval/MODEL/results_DATE.json").
 
     Returns their paths. What a clock tells is in times.jsonl and leaderboard.json alone, so that the same run gives the
     same bytes in the others.
 
     Everything is written and synced under temporary names first and then renamed, leaderboard.json last: each file is
     whole whenever this is interrupted, and a new leaderboard.json says that the others are there too. Raises
-    FairgroundError where the folder cannot be written to, and ValueError for a name that is a path.
+    FairgroundError where the folder cannot be written to, and ValueError for a name that leads out of it.
     """
     texts = {SAMPLES: _lines(run.samples), SCORES: scores_text(run), TIMES: _lines(run.times)}
     texts.update(files or {})
     texts[LEADERBOARD] = leaderboard_text(run)
     for name in texts:
-        if name != Path(name).name:
-            raise ValueError(f"{name!r} must be a plain file name")
+        if Path(name).is_absolute() or ".." in Path(name).parts or Path(name).as_posix() != name:
+            raise ValueError(f"{name!r} must be a plain file name, or a path within the run's folder")
     folder = Path(out_dir)
     temporary: dict[Path, Path] = {}
     existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            temporary[_write_temporary(folder, name, text)] = folder / name
+            temporary[_write_temporary(folder, Path(name).name, text)] = folder / name
         for written, path in temporary.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(written, path)
         _sync(folder)
     except OSError as error:

@@ -26,6 +26,7 @@ from fairground.evaluation.tasks import (
 )
 from fairground.evaluation.tasks.fairness import bias_scores
 from fairground.evaluation.tasks.generation import corpus_scores
+from fairground.evaluation.tasks.harness import HarnessScored, HarnessWritten
 from fairground.types import ModelInfo
 
 
@@ -136,19 +137,24 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
     found |= response_times.metrics(row.shared.times)
     kinds = {task.name: task for task in suite.tasks}
     tasks: Json = {}
+    errors = row.own.errors + row.shared.errors
     for result in row.results.values():
         measures = dict.fromkeys(measure for outcome in result.outcomes for measure in outcome.measures)
-        if not measures:
-            continue
         tasks[result.task] = {name: _measure(row, result.task, name) for name in measures}
         corpus: Json = {}
-        if isinstance(kinds.get(result.task), Translation):
+        kind = kinds.get(result.task)
+        if isinstance(kind, Translation):
             corpus = corpus_scores(result.outcomes)
-        elif isinstance(kinds.get(result.task), BiasQuestions):
+        elif isinstance(kind, BiasQuestions):
             corpus = bias_scores(result.outcomes)
+        elif isinstance(kind, HarnessScored | HarnessWritten):
+            corpus, failures = kind.documents.whole_task(result.outcomes)
+            errors += failures
         for name, value in corpus.items():
             whole = {"value": value, "low": None, "high": None, "n": len(result.outcomes), "method": "whole task"}
             tasks[result.task][name] = whole
+        if not tasks[result.task]:
+            del tasks[result.task]
     model: Json = {
         "model": row.label,
         "name": row.name,
@@ -161,7 +167,7 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
         "metrics": found,
         "tasks": tasks,
         "notes": row.shared.notes + row.own.notes,
-        "errors": row.own.errors + row.shared.errors,
+        "errors": errors,
     }
     if row.shared.times:
         target = suite.probe.goodput
@@ -187,6 +193,10 @@ def _chance(suite: Suite) -> Json:
     counted = [item for task in suite.of(MultipleChoice) if task.metric == "accuracy" for item in task.items]
     chances = [1 / len(item.choices) for item in counted]
     chances += [1 / len(item.contexts) for task in suite.of(ChoiceInContext) if task.metric for item in task.items]
+    for task in suite.of(HarnessScored):
+        if task.metric == "accuracy":
+            guessed = [task.documents.chance(item.doc) for item in task.items]
+            chances += [one for one in guessed if one is not None]
     chance: Json = {"coherence": 0.5} if suite.of(OrderDiscrimination) else {}
     if chances:
         chance["accuracy"] = statistics.fmean(chances)

@@ -118,8 +118,13 @@ def run_id(suite: Suite, entrants: Sequence[Entrant], *, limit: int | None, scor
 
 
 def first_items(task: Task[Any], limit: int | None) -> Task[Any]:
-    """The task with its first `limit` items after a fixed shuffle that takes domains (or groups) in turn."""
-    return task if limit is None else replace(task, items=_in_turn(task.items, limit))
+    """The task with its first `limit` items, after a fixed shuffle that takes domains (or groups) in turn.
+
+    Those of the harness are taken as they come, as it does, and the same prompts are made of them.
+    """
+    if limit is None:
+        return task
+    return replace(task, items=task.items[:limit] if task.in_order else _in_turn(task.items, limit))
 
 
 def _in_turn(items: Sequence[Item], limit: int) -> tuple[Item, ...]:

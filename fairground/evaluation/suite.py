@@ -109,10 +109,14 @@ def described() -> list[tuple[str, str, str]]:
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
-    """Reads a suite of the package by name, or the user's own by the path of its folder.
+    """Reads a suite of the package by name, the user's own by the path of its folder, or "lm-eval:TASK,TASK".
 
     Raises SuiteError, naming file and line, for the first thing in it that is wrong.
     """
+    if str(name_or_path).startswith("lm-eval:"):
+        from fairground.evaluation.lm_eval_suite import load_lm_eval
+
+        return load_lm_eval(str(name_or_path), own_shots=True)
     if str(name_or_path) in built_in_suites():
         return _Reader(BUILT_IN / str(name_or_path)).suite()
     folder = Path(name_or_path)

@@ -58,12 +58,13 @@ class Task(ABC, Generic[ItemT]):
     """Items of one kind. `metric`: the leaderboard's column that they count in; None: in none.
 
     `kind` is what suite.toml calls it, `keys` what its table may hold besides; `counts_in` are the columns that it may
-    count in.
+    count in. A limit takes items of one that is `in_order` as they come.
     """
 
     kind: ClassVar[str]
     keys: ClassVar[frozenset[str]]
     counts_in: ClassVar[tuple[str, ...]]
+    in_order: ClassVar[bool] = False
     name: str
     items: tuple[ItemT, ...]
     metric: str | None = None
