@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, err, out
+from fairground.cli.judge import HowJudged, HowSaid, Judge, JudgeItself, JudgeVotes, judging, known_as
 from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.errors import RequestError
 
@@ -35,6 +36,11 @@ def rank(
         str | None,
         typer.Option(help="The model under which relevance is computed (default: smollm2 where it is here)."),
     ] = None,
+    judge: Judge = None,
+    how_judged: HowJudged = "both",
+    verdicts: HowSaid = "auto",
+    judge_itself: JudgeItself = False,
+    judge_votes: JudgeVotes = None,
     tasks: Annotated[str | None, typer.Option(help="Only these tasks of the suite, with commas between.")] = None,
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="An earlier run (id or folder); exit 1 if something fell.")
@@ -75,16 +81,19 @@ def rank(
 
     def entrant(reference: Reference) -> Entrant:
         given = shots if reference.shots is None else reference.shots
-        return Entrant(reference.name, lambda: settings.open(reference), given, identity=settings.identity(reference))
+        identity = settings.identity(reference)
+        names = known_as(reference, identity)
+        return Entrant(reference.name, lambda: settings.open(reference), given, identity=identity, known_as=names)
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)
+    judges = judging(judge, how_judged, verdicts, judge_itself, judge_votes, entrant, settings)
     id_ = ""
     with begun(database, lambda: id_) as opened:
         earlier = finished_run(opened, against) if against else None
         entrants = [entrant(reference) for reference in references]
-        judge = entrant(scoring) if scoring else None
-        id_ = run_id(loaded, entrants, limit=limit, scorer=judge)
+        scores = entrant(scoring) if scoring else None
+        id_ = run_id(loaded, entrants, limit=limit, scorer=scores, judging=judges)
         if kept := begin_run(opened, id_, loaded.name, [f"{e.name},shots={e.shots}" for e in entrants], fresh=fresh):
             err.print(f"Going on with run {id_}: {kept:,} outcomes are kept (--fresh begins anew).", highlight=False)
         with bar("{task.description}") as shown:
@@ -93,7 +102,8 @@ def rank(
                 entrants,
                 loaded,
                 limit=limit,
-                scorer=judge,
+                scorer=scores,
+                judging=judges,
                 progress=lambda p: shown.update(
                     task, description=f"{p.model}: {p.task.replace('_', ' ')}", completed=p.done, total=p.total
                 ),

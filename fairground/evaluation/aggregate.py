@@ -42,6 +42,8 @@ SOURCES: dict[str, Source] = {
     "coherence": Source("coherence", "coherence", compared=True),
     "relevance": Source("relevance", "relevance", share=False, compared=True),
     "repetition": Source("relevance", "repetition", higher=False),
+    "judged": Source("relevance", "judged", share=False, compared=True),
+    "win_rate": Source("relevance", "win_rate"),
     "chrf": Source("chrf", "chrf", share=False, compared=True),
     "truthfulness": Source("truthfulness", "accuracy", compared=True),
     "misinformation": Source("truthfulness", "misconception", higher=False),

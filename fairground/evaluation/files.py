@@ -15,6 +15,7 @@ from fairground.evaluation.runner import Run
 LEADERBOARD = "leaderboard.json"
 SAMPLES = "samples.jsonl"
 SCORES = "scores.jsonl"
+JUDGEMENTS = "judgements.jsonl"
 TIMES = "times.jsonl"
 
 
@@ -31,6 +32,8 @@ def scores_text(run: Run) -> str:
 def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = None) -> list[Path]:
     """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (such as report.html).
 
+    Where models judged, there is judgements.jsonl too.
+
     Returns their paths. What a clock tells is in times.jsonl and leaderboard.json alone, so that the same run gives the
     same bytes in the others.
 
@@ -44,6 +47,8 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
         if model.get("probe") and "shared_with" not in model
     ]
     texts = {SAMPLES: _lines(run.samples), SCORES: scores_text(run), TIMES: _lines(times)}
+    if run.judgements:
+        texts[JUDGEMENTS] = _lines(run.judgements)
     texts.update(files or {})
     texts[LEADERBOARD] = leaderboard_text(run)
     for name in texts:
@@ -58,6 +63,9 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
             temporary[_write_temporary(folder, name, text)] = folder / name
         for written, path in temporary.items():
             os.replace(written, path)
+        if JUDGEMENTS not in texts:
+            # An earlier run's, in a folder that now holds a run without judges.
+            (folder / JUDGEMENTS).unlink(missing_ok=True)
         _sync(folder)
     except OSError as error:
         raise FairgroundError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from fairground.evaluation import columns as c
 from fairground.evaluation.report_charts import charts
+from fairground.evaluation.report_judges import judges_section
 from fairground.evaluation.report_samples import browser
 from fairground.evaluation.table import probe_sentence
 
@@ -32,6 +33,7 @@ def html_report(
         ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
         ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
         ("charts", "Charts", '<div class="charts">' + "".join(charts(leaderboard)) + "</div>"),
+        *judges_section(leaderboard),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
         ("methods", "How it was measured", _methods(leaderboard)),
