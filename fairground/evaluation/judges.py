@@ -114,7 +114,13 @@ def ask(
     else:
         task = WrittenVerdicts(name=WrittenVerdicts.kind, items=items)
         (result,) = bench.write_together([task], 0, on_done)
-    return Heard(way, {outcome.id: outcome.record for outcome in result.outcomes}, dict(result.failures))
+    said = {outcome.id: outcome.record for outcome in result.outcomes}
+    unseen = {
+        id_: f"The judge's context is {record['unseen']} tokens too short for the question and the answers."
+        for id_, record in said.items()
+        if "unseen" in record
+    }
+    return Heard(way, {id_: said[id_] for id_ in said if id_ not in unseen}, {**dict(result.failures), **unseen})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 from fairground.evaluation.settings import Settings
 from fairground.evaluation.tasks import Item, Outcome, ScoredTask, WrittenTask
@@ -139,7 +139,8 @@ class WrittenVerdicts(_Verdicts, WrittenTask[Judgement]):
 class ScoredVerdicts(_Verdicts, ScoredTask[Judgement]):
     """The verdict is the one of all possible ones to which the judge gives the highest log-likelihood.
 
-    Where two share the highest one, the judge says nothing, and there is no verdict.
+    Where two share the highest one, the judge says nothing, and there is no verdict; nor where it could not see all of
+    what it was asked (`unseen` tokens lie before its context).
     """
 
     kind: ClassVar[str] = "judge likelihood"
@@ -150,7 +151,9 @@ class ScoredVerdicts(_Verdicts, ScoredTask[Judgement]):
     def judge(self, item: Judgement, asked: Sequence[ScoreRequest], scores: Sequence[Score]) -> Outcome:
         found = dict(zip(VERDICTS[item.kind], (score.logprob for score in scores), strict=True))
         best = [verdict for verdict, logprob in found.items() if logprob == max(found.values())]
-        record = {"verdict": best[0] if len(best) == 1 else None, "scores": found}
+        record: dict[str, Any] = {"verdict": best[0] if len(best) == 1 else None, "scores": found}
+        if unseen := max(score.truncated for score in scores):
+            record |= {"verdict": None, "unseen": unseen}
         return Outcome(item.id, item.domain, item.cluster, {}, record)
 
 

@@ -88,6 +88,8 @@ def rank(
     """
     started = time.time()
     _check(entrants, suite, limit)
+    if judging and not suite.of(OpenAnswers):
+        raise RequestError("There are no open answers to judge among these tasks; add a task of kind 'open'.")
     id_ = run_id(suite, entrants, limit=limit, scorer=scorer, judging=judging)
     suite = replace(suite, tasks=tuple(first_items(task, limit) for task in suite.tasks))
     models: dict[str, list[Entrant]] = {}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bigram_model import Bigram
+from command import in_this_process
 from example_run import example_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairground.errors import RemoteError, UnknownModel
+from fairground.errors import RemoteError, RequestError, UnknownModel
 from fairground.evaluation import Entrant, Run, Suite, load_suite, rank, write_run
 from fairground.evaluation.against import compare_runs
 from fairground.evaluation.judges import Judging
@@ -296,6 +298,19 @@ def test_a_model_that_can_score_judges_by_likelihood(suite: Suite) -> None:
     assert "cannot score" in cannot.leaderboard["judges"][0]["error"]
 
 
+def test_who_did_not_see_the_whole_question_gives_no_verdict(suite: Suite) -> None:
+    class Short(Bigram):
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+            return [replace(score, truncated=3) for score in super().score(requests)]
+
+    run = ranked(suite, Entrant("short", Short), limit=2)
+    (about,) = run.leaderboard["judges"]
+    assert about["failed"] == about["asked"] > 0
+    assert "3 tokens too short" in about["first_failure"]
+    assert about["unreadable"] == 0
+    assert about["grades"] == {}
+
+
 def test_a_judge_is_measured_beside_people(suite: Suite) -> None:
     full, short = "A full answer", "No."
     people = (
@@ -347,3 +362,71 @@ def test_judges_name_a_run_only_where_there_are_some(suite: Suite) -> None:
     ids = {run_id(suite, models, limit=None, scorer=None, judging=judging) for judging in judges}
     assert run_id(suite, models, limit=None, scorer=None, judging=None) == plain
     assert len(ids | {plain}) == 3
+
+
+def test_a_suite_without_open_answers_has_nothing_to_judge() -> None:
+    with pytest.raises(RequestError, match="no open answers to judge"):
+        rank([entrant(good, "good")], cut(load_suite("house"), ["reading"]), judging=Judging((entrant(fair, "fair"),)))
+
+
+VOTES = [
+    {"pair": pair, "prompt": "Why?", "answer_a": f"Because {pair}.", "answer_b": "Thus.", "winner": winner}
+    for pair, winners in {"1": "aab", "2": "bbt", "3": "tt", "4": "aaa"}.items()
+    for winner in ({"a": "model_a", "b": "model_b", "t": "tie"}[winner] for winner in winners)
+]
+
+
+def write(path: Path, lines: Sequence[Mapping[str, str]]) -> str:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_the_command_measures_models_and_recorded_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = in_this_process(tmp_path, monkeypatch, capfd)
+    votes = write(tmp_path / "votes.jsonl", VOTES)
+    said = write(tmp_path / "said.jsonl", [{"pair": p, "winner": w} for p, w in zip("1234", "abta", strict=True)
+                                           if w != "t"])  # fmt: skip
+    ran = run("judge", said, "uniform", "--votes", votes, "--json")
+    assert ran.status == 0, ran.err
+    found = json.loads(ran.out)
+    recorded, uniform = found["judges"]
+    assert (recorded["recorded"], recorded["pairs"], recorded["alpha"]["value"]) == (True, 3, 1)
+    assert (uniform["way"], uniform["asked"]) == ("likelihood", 8)
+    assert found["people"]["votes"] == 11
+    ran = run("judge", said, "--votes", votes)
+    assert ran.status == 0, ran.err
+    assert "one person" in ran.out
+    assert "1.00" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["rank", "uniform", "--judge-itself"], "name one with --judge"),
+        (["rank", "uniform", "--judging", "rubric"], "name one with --judge"),
+        (["rank", "uniform", "--judge", "uniform", "--judging", "points"], "--judging is 'points'"),
+        (["rank", "uniform", "--judge", "uniform", "--verdicts", "guessed"], "--verdicts is 'guessed'"),
+        (["rank", "uniform", "--judge", "uniform", "--judge", "uniform"], "named twice"),
+        (["rank", "uniform", "--judge", "uniform", "--judge-votes", "nowhere.csv"], "nowhere.csv"),
+        (["rank", "uniform", "--judge", "no-such-model"], "no-such-model"),
+        (["rank", "uniform", "--judge", "uniform", "--tasks", "reading"], "no open answers to judge"),
+        (["judge", "uniform", "--votes", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_done(
+    arguments: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    in_this_process(tmp_path, monkeypatch, capfd)(*arguments).refused(named)
+
+
+def test_the_command_says_what_it_could_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    votes = write(tmp_path / "votes.jsonl", VOTES)
+    ran = in_this_process(tmp_path, monkeypatch, capfd)("judge", "uniform", "--votes", votes, "--verdicts", "written")
+    assert ran.status == 0
+    assert "uniform: 8 of 8 verdicts could not be read; the first: " in ran.err
+    assert "–" in ran.out
