@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairground.errors import CapabilityError, FairgroundError
 from fairground.evaluation import agreement, intervals
-from fairground.evaluation.aggregate import interval
+from fairground.evaluation.aggregate import grades as mean_grade
 from fairground.evaluation.journal import Journal
 from fairground.evaluation.judging import (
     Judgement,
@@ -249,7 +249,7 @@ def _summary(docket: _Docket, heard: Heard, models: Sequence[Row]) -> Json:
             clusters[grade.model][0].append(float(verdict))
             clusters[grade.model][1].append(grade.answer.cluster)
     grades = {
-        label: interval({str(i): (v, c) for i, (v, c) in enumerate(zip(*own, strict=True))}, share=False)
+        label: mean_grade({str(i): one for i, one in enumerate(zip(*own, strict=True))})
         for label, own in clusters.items()
         if own[0]
     }

@@ -52,9 +52,9 @@ def remarks(judge: Mapping[str, Any]) -> Iterator[str]:
         own = c.listing([c.printable(str(label)) for label in judge["own"]])
         yield f"It judged its own answers too ({own})." if judge.get("itself") else f"It did not judge itself ({own})."
     if (agree := c.estimate(judge.get("order_agreement"))) is not None:
-        yield f"It says the same of two answers in either order in {_WIN_RATE.text(agree)}."
+        yield f"It says the same of two answers in either order in {_WIN_RATE.text(agree)} of pairs."
     if (first := c.estimate(judge.get("says_first"))) is not None:
-        yield f"Where it names a winner, that is the answer it saw first in {_WIN_RATE.text(first)}."
+        yield f"Where it names a winner, that is the answer it saw first in {_WIN_RATE.text(first)} of cases."
     if people := judge.get("people"):
         yield from people_remarks(people)
     else:
