@@ -113,12 +113,16 @@ class Opening:
 
     def identity(self, reference: Reference) -> str:
         """What a model is made of and how it is run; of a remote one, its address."""
+        from fairground.evaluation.environment import cores
         from fairground.hub.content import content_hash
 
         if reference.kind not in ("catalogue", "path"):
             return reference.target
         content = content_hash(self._located(reference))
-        return f"{content[:32]} {reference.precision} {self.device}{' deterministic' if self.deterministic else ''}"
+        # With another number of threads, sums may be rounded otherwise.
+        threads = f" {self.threads or cores()} threads" if self.device == "cpu" else ""
+        how = f"{self.device}{threads}{' deterministic' if self.deterministic else ''}"
+        return f"{content[:32]} {reference.precision} {how}"
 
     def weights(self, name: str) -> tuple[Decoder, Tokenizer]:
         """A local model's decoder and tokenizer alone, for a teacher. Raises a FairgroundError."""

@@ -14,6 +14,7 @@ import typer
 from rich.text import Text
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, bar, err, out
+from fairground.cli.judge import HowJudged, HowSaid, Judge, JudgeItself, JudgeVotes, judging, known_as
 from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.cli.spread import On, cluster
 from fairground.errors import RequestError
@@ -58,6 +59,11 @@ def rank(
         str | None,
         typer.Option(help="The model under which relevance is computed (default: smollm2 where it is here)."),
     ] = None,
+    judge: Judge = None,
+    how_judged: HowJudged = "both",
+    verdicts: HowSaid = "auto",
+    judge_itself: JudgeItself = False,
+    judge_votes: JudgeVotes = None,
     tasks: Annotated[str | None, typer.Option(help="Only these tasks of the suite, with commas between.")] = None,
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="An earlier run (id or folder); exit 1 if something fell.")
@@ -117,13 +123,19 @@ def rank(
     scoring = _scorer(scorer, references)
 
     def entrant(reference: Reference, given: int = 0) -> Entrant:
-        where = None if reference.kind == "remote" else device if reference.kind != "uniform" else "cpu"
+        identity = settings.identity(reference)
         return Entrant(
-            reference.name, lambda: settings.open(reference), given, identity=settings.identity(reference), device=where
+            reference.name,
+            lambda: settings.open(reference),
+            given,
+            identity=identity,
+            device=None if reference.kind == "remote" else device if reference.kind != "uniform" else "cpu",
+            known_as=known_as(reference, identity),
         )
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)
+    judges = judging(judge, how_judged, verdicts, judge_itself, judge_votes, entrant, settings)
     workers = cluster(on, settings, references) if on else None
     id_ = ""
     with begun(database, lambda: id_) as opened:
@@ -133,8 +145,8 @@ def rank(
             for reference in references
             for given in (numbers if reference.shots is None else [reference.shots])
         ]
-        judge = entrant(scoring) if scoring else None
-        id_ = run_id(loaded, entrants, limit=limit, scorer=judge)
+        scores = entrant(scoring) if scoring else None
+        id_ = run_id(loaded, entrants, limit=limit, scorer=scores, judging=judges)
         if kept := begin_run(opened, id_, loaded.name, [f"{e.name},shots={e.shots}" for e in entrants], fresh=fresh):
             err.print(f"Going on with run {id_}: {kept:,} outcomes are kept (--fresh begins anew).", highlight=False)
         journal = RunJournal(opened, id_)
@@ -159,7 +171,8 @@ def rank(
                 entrants,
                 loaded,
                 limit=limit,
-                scorer=judge,
+                scorer=scores,
+                judging=judges,
                 progress=progress,
                 environment=environment,
                 journal=journal,

@@ -8,6 +8,9 @@ from typing import Any
 from fairground.errors import RequestError
 from fairground.evaluation.aggregate import SOURCES
 from fairground.evaluation.comparison import Values, compare_all
+from fairground.evaluation.judges import same_judge
+
+_BY_A_JUDGE = ("judged", "win_rate")  # a win rate says something of the other models of its run too
 
 Finished = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """What `leaderboard.json` and the lines of `scores.jsonl` hold."""
@@ -17,14 +20,16 @@ def compare_runs(before: Finished, after: Finished) -> list[dict[str, Any]]:
     """Every measure of every model that both runs have, paired by item: `difference` is after less before.
 
     Where no label is in both, and each run has one model besides the floor, those two are compared. An entry's `fell`
-    says that the measure is significantly worse (Holm over all of them). Raises RequestError where nothing can be
-    compared.
+    says that the measure is significantly worse (Holm over all of them). Grades are compared where the same judge gave
+    them, win rates never. Raises RequestError where nothing can be compared.
     """
+    judged_alike = same_judge(before[0], after[0])
     found = compare_all(
         [
             ({"before": a, "after": b, "metric": metric}, _values(after, b, metric), _values(before, a, metric))
             for a, b in _pairs(before[0], after[0])
             for metric in SOURCES
+            if metric not in _BY_A_JUDGE or (metric == "judged" and judged_alike)
         ]
     )
     if not found:

@@ -42,6 +42,8 @@ SOURCES: dict[str, Source] = {
     "coherence": Source("coherence", "coherence", compared=True),
     "relevance": Source("relevance", "relevance", share=False, compared=True),
     "repetition": Source("relevance", "repetition", higher=False),
+    "judged": Source("relevance", "judged", share=False, compared=True),
+    "win_rate": Source("relevance", "win_rate"),
     "chrf": Source("chrf", "chrf", share=False, compared=True),
     "truthfulness": Source("truthfulness", "accuracy", compared=True),
     "misinformation": Source("truthfulness", "misconception", higher=False),
@@ -93,9 +95,19 @@ def interval(own: Values, share: bool) -> Json:
     return intervals.cluster_bootstrap(numbers, clusters).as_json()
 
 
+def grades(own: Values) -> Json:
+    """The mean of grades from 1 to 5 and its interval, which claims no certainty where all grades are alike."""
+    found = interval({id_: ((grade - 1) / 4, cluster) for id_, (grade, cluster) in own.items()}, share=True)
+    return {**found, **{key: 1 + 4 * found[key] for key in ("value", "low", "high")}}
+
+
 def columns(row: Row, suite: Suite, own: Mapping[str, Values]) -> Json:
     """Every column that the row has numbers for."""
-    found = {name: interval(items, SOURCES[name].share) for name, items in own.items() if items}
+    found = {
+        name: grades(items) if name == "judged" else interval(items, SOURCES[name].share)
+        for name, items in own.items()
+        if items
+    }
     if calibration := _calibration(row, suite):
         found["ece"] = calibration
     if bits := _bits_per_byte(row, suite):

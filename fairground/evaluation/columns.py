@@ -51,7 +51,7 @@ class Column:
         """The value without its unit: "54.2"."""
         if self.unit == "%":
             return minus(f"{100 * value:.1f}")
-        if self.metric in ("relevance", "brier", "bits_per_byte"):
+        if self.metric in ("relevance", "brier", "bits_per_byte", "judged"):
             return minus(f"{value:.2f}")
         if abs(value) >= 999_500:
             return minus(f"{value / 1e6:,.1f}M")
@@ -107,6 +107,7 @@ COLUMNS = (
     ROBUSTNESS,
     FLIP_RATE,
     Column("relevance", "Relevance", "nats/token", True, "how much likelier its answers are given their questions"),
+    Column("judged", "Judged", "of 5", True, "mean grade of its open answers, 1 to 5, by the run's judge"),
     Column("relations", "Relations", "%", True, "accuracy on the tasks where examples in the prompt help"),
     TIME_TO_FIRST_TOKEN,
     TOKENS_PER_S,
@@ -123,6 +124,7 @@ MORE = (
     Column("accuracy_gap", "Accuracy gap", "%", False, "items right for one person and wrong for another one"),
     Column("stereotype", "Stereotypes", "%", False, "how often the stereotypical sentence is likelier; 50 is fair"),
     Column("repetition", "Repetition", "%", False, "share of its answers' four-word runs that had stood there before"),
+    Column("win_rate", "Win rate", "%", True, "share of comparisons that the judge gave to it; a tie is half"),
     Column("chrf", "Translation", "%", True, "chrF of its translations"),
     Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better"),
     Column("verbatim", "By heart", "%", False, "share of known texts that it goes on with word for word"),

@@ -15,6 +15,7 @@ from fairground.evaluation.runner import Run
 LEADERBOARD = "leaderboard.json"
 SAMPLES = "samples.jsonl"
 SCORES = "scores.jsonl"
+JUDGEMENTS = "judgements.jsonl"
 TIMES = "times.jsonl"
 
 
@@ -32,6 +33,8 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
     """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (report.html and others),
     which may lie in folders within ("lm-eval/MODEL/results_DATE.json").
 
+    Where models judged, there is judgements.jsonl too.
+
     Returns their paths. What a clock tells is in times.jsonl and leaderboard.json alone, so that the same run gives the
     same bytes in the others.
 
@@ -40,6 +43,8 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
     FairgroundError where the folder cannot be written to, and ValueError for a name that leads out of it.
     """
     texts = {SAMPLES: _lines(run.samples), SCORES: scores_text(run), TIMES: _lines(run.times)}
+    if run.judgements:
+        texts[JUDGEMENTS] = _lines(run.judgements)
     texts.update(files or {})
     texts[LEADERBOARD] = leaderboard_text(run)
     for name in texts:
@@ -55,6 +60,9 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
         for written, path in temporary.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(written, path)
+        if JUDGEMENTS not in texts:
+            # An earlier run's, in a folder that now holds a run without judges.
+            (folder / JUDGEMENTS).unlink(missing_ok=True)
         _sync(folder)
     except OSError as error:
         raise FairgroundError(

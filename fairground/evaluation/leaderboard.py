@@ -180,7 +180,11 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
 
 def _measure(row: Row, task: str, measure: str) -> Json:
     own = aggregate.values(row, [task], measure)
-    return aggregate.interval(own, all(0 <= value <= 1 for value, _ in own.values()))
+    if measure == "judged":
+        return aggregate.grades(own)
+    source = SOURCES.get(measure)
+    share = all(0 <= value <= 1 for value, _ in own.values()) if source is None else source.share
+    return aggregate.interval(own, share)
 
 
 def _value(model: Json, metric: str) -> float:

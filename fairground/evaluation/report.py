@@ -14,6 +14,7 @@ from typing import Any
 
 from fairground.evaluation import columns as c
 from fairground.evaluation.report_charts import charts
+from fairground.evaluation.report_judges import judges_section
 from fairground.evaluation.report_samples import browser
 from fairground.evaluation.report_shots import shot_curves
 from fairground.evaluation.report_times import times
@@ -36,6 +37,7 @@ def html_report(
         ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
         ("times", "Response time and cost", times(leaderboard)),
         ("charts", "Charts", '<div class="charts">' + "".join(drawn) + "</div>"),
+        *judges_section(leaderboard),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
         ("methods", "How it was measured", _methods(leaderboard)),

@@ -14,6 +14,7 @@ from typing import Any
 from fairground.errors import CapabilityError, FairgroundError, RequestError
 from fairground.evaluation import energy, leaderboard, probe, relevance, response_times
 from fairground.evaluation.journal import Journal, NoJournal
+from fairground.evaluation.judges import Judging, judge_rows
 from fairground.evaluation.measure import Bench, Measured, Row, TaskResult
 from fairground.evaluation.progress import Meter, Progress
 from fairground.evaluation.suite import Suite
@@ -36,7 +37,8 @@ class Entrant:
     `label` is what the leaderboard calls it; without one, that is its name, followed by "(5-shot)" where the same model
     is also ranked with another number of shots. `identity` names what the model is made of (its files' hash, its
     precision), so that a run that goes on knows it again; without one, its name does. `device` is where it computes
-    ("cpu", "cuda"), so that the right energy is counted; None: on another machine.
+    ("cpu", "cuda"), so that the right energy is counted; None: on another machine. `known_as` holds the names that the
+    same model has whatever its precision, so that no judge takes its own answers for another's.
     """
 
     name: str
@@ -45,16 +47,22 @@ class Entrant:
     label: str | None = None
     identity: str = ""
     device: str | None = "cpu"
+    known_as: frozenset[str] = frozenset()
+
+    def same_model(self, other: Entrant) -> bool:
+        """Whether the two are one model, perhaps at another precision or with other examples."""
+        return self.name == other.name or bool(self.known_as & other.known_as)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What `leaderboard.json`, `samples.jsonl`, `scores.jsonl` and `times.jsonl` hold."""
+    """What the files of a run hold, each by its name; judgements where somebody judged."""
 
     leaderboard: dict[str, Any]
     samples: list[dict[str, Any]]
     scores: list[dict[str, Any]] = field(default_factory=list)
     times: list[dict[str, Any]] = field(default_factory=list)
+    judgements: list[dict[str, Any]] = field(default_factory=list)
 
 
 def rank(
@@ -63,6 +71,7 @@ def rank(
     *,
     limit: int | None = None,
     scorer: Entrant | None = None,
+    judging: Judging | None = None,
     progress: Callable[[Progress], None] | None = None,
     environment: Mapping[str, Any] | None = None,
     journal: Journal | None = None,
@@ -72,8 +81,9 @@ def rank(
     Entrants of one name are one model shown different numbers of examples: it is opened once, and what does not depend
     on the examples is measured once and shared (`shared_with` says so). `limit` takes the first items of each task
     after a fixed shuffle that keeps domains balanced. `scorer` is the one model under which relevance is computed, for
-    all alike; without it there is none. `environment` adds to what the run says of its machine (threads, revision).
-    What the `journal` knows is not measured again, and what is measured goes into it at once.
+    all alike; without it there is none. `judging` says who grades and compares open answers. `environment` adds to what
+    the run says of its machine (threads, revision). What the `journal` knows is not measured again, and what is
+    measured goes into it at once.
 
     A model that fails (any FairgroundError) keeps its place with the reason under `errors`, and the others go on.
     Raises RequestError for entrants or a limit that make no sense, and the first failure where no model but the
@@ -81,26 +91,40 @@ def rank(
     """
     started = time.time()
     check(entrants, suite, limit)
-    id_ = run_id(suite, entrants, limit=limit, scorer=scorer)
+    if judging and not suite.of(OpenAnswers):
+        raise RequestError("There are no open answers to judge among these tasks; add a task of kind 'open'.")
+    id_ = run_id(suite, entrants, limit=limit, scorer=scorer, judging=judging)
     suite = replace(suite, tasks=tuple(first_items(task, limit) for task in suite.tasks))
     models: dict[str, list[Entrant]] = {}
     for entrant in entrants:
         models.setdefault(entrant.name, []).append(entrant)
     answers = sum(len(task.items) for task in suite.of(OpenAnswers))
     works = [_work(suite, len(settings)) for settings in models.values()]
-    meter = Meter(progress, [*works, len(models) * answers if scorer else 0])
+    after = [len(models) * answers] if scorer else []
+    after += [judging.work(len(models), answers) for _ in judging.judges] if judging else []
+    meter = Meter(progress, [*works, *after])
     kept = journal or NoJournal()
     rows = [row for settings in models.values() for row in _measure(settings, suite, meter, kept)]
     _raise_if_all_failed(rows)
     scored_by = _judge_answers(rows, suite, scorer, meter)
+    judges, judgements = judge_rows(rows, entrants, suite, judging, meter, kept) if judging else ([], [])
     built = leaderboard.build(
         rows, suite, id_=id_, limit=limit, scorer=scored_by, started=started, environment=environment
     )
+    if judging:
+        built["judges"] = judges
     meter.finish()
-    return Run(built, leaderboard.samples(rows), leaderboard.scores(rows), leaderboard.times(rows))
+    return Run(built, leaderboard.samples(rows), leaderboard.scores(rows), leaderboard.times(rows), judgements)
 
 
-def run_id(suite: Suite, entrants: Sequence[Entrant], *, limit: int | None, scorer: Entrant | None) -> str:
+def run_id(
+    suite: Suite,
+    entrants: Sequence[Entrant],
+    *,
+    limit: int | None,
+    scorer: Entrant | None,
+    judging: Judging | None = None,
+) -> str:
     """Names a run by what it measures: the suite's content and tasks, the models', and the settings.
 
     How examples are drawn is among these where any are shown.
@@ -111,6 +135,7 @@ def run_id(suite: Suite, entrants: Sequence[Entrant], *, limit: int | None, scor
         "models": [[entrant.identity or entrant.name, entrant.name, entrant.shots] for entrant in entrants],
         "limit": limit,
         "scorer": (scorer.identity or scorer.name) if scorer else None,
+        **({"judging": judging.settings()} if judging else {}),
     }
     if any(entrant.shots for entrant in entrants):
         settings["few_shot"] = suite.selection.as_json()

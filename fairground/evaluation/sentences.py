@@ -7,6 +7,9 @@ from typing import Any
 
 from fairground.evaluation.aggregate import SOURCES
 
+_SCALES = {"relevance": ("nats per token", 1, 2), "judged": ("of 5", 1, 2)}
+"""The unit, factor and digits of a difference; of any other metric it is points of 100."""
+
 
 def sentences(leaderboard: Mapping[str, Any], *, most: int | None = None) -> list[str]:
     """A line for each significant difference, one saying that there is no other, and the smallest detectable one.
@@ -39,7 +42,7 @@ def _together(significant: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for (better, metric), worse in groups.items():
         sizes = sorted(size for _, size in worse)
-        unit, factor, digits = ("nats per token", 1, 2) if metric == "relevance" else ("points", 100, 1)
+        unit, factor, digits = _SCALES.get(metric, ("points", 100, 1))
         ends = dict.fromkeys(f"{factor * size:.{digits}f}" for size in (sizes[0], sizes[-1]))
         names = [name for name, _ in worse]
         than = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -54,10 +57,9 @@ def _better(entry: Mapping[str, Any]) -> str:
         better, worse = worse, better
     if difference < 0:
         difference, low, high = -difference, -high, -low
-    if entry["metric"] == "relevance":
-        size = f"{difference:.2f} nats per token (95% {low:.2f} to {high:.2f})"
-    else:
-        size = f"{100 * difference:.1f} points (95% {100 * low:.1f} to {100 * high:.1f})"
+    unit, factor, digits = _SCALES.get(entry["metric"], ("points", 100, 1))
+    difference, low, high = (f"{factor * number:.{digits}f}" for number in (difference, low, high))
+    size = f"{difference} {unit} (95% {low} to {high})"
     p = "p < 0.001" if entry["p"] < 0.001 else f"p = {entry['p']:.3f}"
     return f"{better} is better than {worse} in {_named(entry['metric'])} by {size}, {p}."
 
@@ -69,4 +71,4 @@ def _first_is_better(entry: Mapping[str, Any]) -> bool:
 
 
 def _named(metric: str) -> str:
-    return metric.replace("_", " ")
+    return "the judge's grades" if metric == "judged" else metric.replace("_", " ")

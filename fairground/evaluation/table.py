@@ -13,9 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from fairground.evaluation import columns as c
+from fairground.evaluation.report_judges import judge_captions
 
 # What a narrow terminal gives up, first to last; leaderboard.json and report.html have them all.
-_GIVEN_UP = ("origin", "relations", "robustness", "relevance", "memory", "last_word", "flip_rate", "truthfulness")
+_GIVEN_UP = (
+    "origin",
+    "relations",
+    "robustness",
+    "relevance",
+    "memory",
+    "last_word",
+    "flip_rate",
+    "truthfulness",
+    "judged",
+)
 _NAMES = {column.metric: column.title.lower() for column in c.COLUMNS} | {"origin": "what each precision came from"}
 _HEADINGS = {
     "accuracy": ("Accu-", "racy %"),
@@ -26,6 +37,7 @@ _HEADINGS = {
     "robustness": ("Robust", "%"),
     "flip_rate": ("Answer", "flips %"),
     "relevance": ("Relevance", "nats/token"),
+    "judged": ("Judged", "of 5"),
     "relations": ("Rela-", "tions %"),
     "ttft_ms": ("First", "token ms"),
     "tokens_per_s": ("Tokens", "per s"),
@@ -138,6 +150,7 @@ def _caption(leaderboard: Mapping[str, Any]) -> Iterator[str]:
     if scorer := run.get("scorer"):
         model, precision = c.fact(scorer, "model"), c.fact(scorer, "precision")
         yield f"Relevance under one fixed scorer, {model}" + (f" ({precision})." if precision != c.DASH else ".")
+    yield from judge_captions(leaderboard)
     if limit := run.get("limit"):
         yield f"Only the first {c.printable(str(limit))} items of each task were asked."
 
