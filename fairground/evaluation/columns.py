@@ -151,6 +151,7 @@ _NOT_DOMAINS = frozenset(
         "order_swapped",
         "open",
         "choices_only",
+        "products",
     }
 )
 

@@ -22,7 +22,7 @@ from fairground.errors import SuiteError
 class Line:
     """One JSON object of a file, or one row of a table, and where it stands (`FILE:LINE`).
 
-    `foreign`: of a data set that others made, whose lines may hold more than anybody here reads.
+    `foreign`: of a data set that others made, or generated: it may hold more than anybody here reads.
     """
 
     where: str

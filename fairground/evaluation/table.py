@@ -15,7 +15,9 @@ from rich.text import Text
 from fairground.evaluation import columns as c
 
 # What a narrow terminal gives up, first to last; leaderboard.json and report.html have them all.
-_GIVEN_UP = ("origin", "relations", "robustness", "relevance", "memory", "last_word", "flip_rate", "truthfulness")
+_GIVEN_UP = (
+    "origin", "relations", "robustness", "exact_match", "relevance", "memory", "last_word", "flip_rate", "truthfulness"
+)  # fmt: skip
 _NAMES = {column.metric: column.title.lower() for column in c.COLUMNS} | {"origin": "what each precision came from"}
 _HEADINGS = {
     "accuracy": ("Accu-", "racy %"),
