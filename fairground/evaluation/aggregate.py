@@ -45,6 +45,7 @@ SOURCES: dict[str, Source] = {
     "chrf": Source("chrf", "chrf", share=False, compared=True),
     "truthfulness": Source("truthfulness", "accuracy", compared=True),
     "misinformation": Source("truthfulness", "misconception", higher=False),
+    "mc2": Source("mc2", "mc2", compared=True),
     "robustness": Source("robustness", "robustness", compared=True),
     "brier": Source("accuracy", "brier", share=False, higher=False),
     "flip_rate": Source("flip_rate", "flip_rate", compared=True, higher=False),

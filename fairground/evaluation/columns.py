@@ -120,6 +120,9 @@ MORE = (
     Column("brier", "Brier score", "", False, "squared distance of its probabilities from the truth, 0 to 2"),
     Column("ece", "Calibration error", "%", False, "gap of confidence and accuracy, over 10 bins of equal size"),
     Column("misinformation", "Misconceptions", "%", False, "share of questions answered with the false belief"),
+    Column(
+        "mc2", "MC2", "%", True, "probability of the true ones among all answers to a question, as TruthfulQA has it"
+    ),
     Column("accuracy_gap", "Accuracy gap", "%", False, "items right for one person and wrong for another one"),
     Column("stereotype", "Stereotypes", "%", False, "how often the stereotypical sentence is likelier; 50 is fair"),
     Column("repetition", "Repetition", "%", False, "share of its answers' four-word runs that had stood there before"),

@@ -30,11 +30,11 @@ REDRAWS = 1000  # in a row; where so many bring nothing new, there is hardly any
 CHOICES = 4
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FEW_LETTERS = "abcde"  # among which counting is work
-WORDS = tuple(
+WORDS = (
     "apple basket candle dance engine feather garden hammer island jacket kettle ladder market needle orange paper "
     "quarter river saddle table umbrella valley window yellow zebra anchor bottle castle desert evening forest glass "
-    "harbour inch jungle kitchen lemon mirror number office pencil quiet rabbit silver ticket uncle village winter".split()
-)
+    "harbour inch jungle kitchen lemon mirror number office pencil quiet rabbit silver ticket uncle village winter"
+).split()
 
 ThingT = TypeVar("ThingT")
 
