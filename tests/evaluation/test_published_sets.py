@@ -1,4 +1,4 @@
-"""The field's sets as their authors publish them: lines of our own in the true formats, beside lm-evaluation-harness."""
+"""The field's sets as their authors publish them: our own lines in the true formats, beside lm-evaluation-harness."""
 
 from __future__ import annotations
 
