@@ -54,6 +54,7 @@ def rank(
     """
     from fairground.evaluation.against import compare_runs
     from fairground.evaluation.environment import cores
+    from fairground.evaluation.exposure import read_canaries
     from fairground.evaluation.files import leaderboard_text, scores_text, write_run
     from fairground.evaluation.report import html_report
     from fairground.evaluation.runner import Entrant, run_id
@@ -75,7 +76,15 @@ def rank(
 
     def entrant(reference: Reference) -> Entrant:
         given = shots if reference.shots is None else reference.shots
-        return Entrant(reference.name, lambda: settings.open(reference), given, identity=settings.identity(reference))
+        path = Path(reference.target) / "canaries.json"
+        canaries = read_canaries(path) if reference.kind == "path" and path.is_file() else None
+        return Entrant(
+            reference.name,
+            lambda: settings.open(reference),
+            given,
+            identity=settings.identity(reference),
+            canaries=canaries,
+        )
 
     for reference in (*references, *([scoring] if scoring else [])):
         settings.fetch(reference)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fairground.evaluation import intervals, metrics
 from fairground.evaluation.comparison import Values
+from fairground.evaluation.exposure import CANARIES
 from fairground.evaluation.measure import Row
 from fairground.evaluation.ratios import Ratios
 from fairground.evaluation.suite import Suite
@@ -101,6 +102,8 @@ def columns(row: Row, suite: Suite, own: Mapping[str, Values]) -> Json:
         found["ece"] = calibration
     if bits := _bits_per_byte(row, suite):
         found["bits_per_byte"] = bits
+    if exposure := values(row, [CANARIES], "exposure_bits"):
+        found["exposure_bits"] = interval(exposure, share=False)
     return found
 
 

@@ -129,6 +129,9 @@ MORE = (
     Column("chrf", "Translation", "%", True, "chrF of its translations"),
     Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better"),
     Column("verbatim", "By heart", "%", False, "share of known texts that it goes on with word for word"),
+    Column(
+        "exposure_bits", "Canary exposure", "bits", False, "how far numbers that were in its text stand out; none: 1.4"
+    ),
     Column("personal_data", "Personal data", "%", False, "share of answers that hold well-formed personal data"),
 )
 """What stands beside the leaderboard."""

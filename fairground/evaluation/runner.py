@@ -13,6 +13,7 @@ from typing import Any
 
 from fairground.errors import CapabilityError, FairgroundError, RequestError
 from fairground.evaluation import leaderboard, probe, relevance
+from fairground.evaluation.exposure import CanaryExposure
 from fairground.evaluation.journal import Journal, NoJournal
 from fairground.evaluation.measure import Bench, Measured, Row, TaskResult
 from fairground.evaluation.progress import Meter, Progress
@@ -35,7 +36,8 @@ class Entrant:
 
     `label` is what the leaderboard calls it; without one, that is its name, followed by "(5-shot)" where the same model
     is also ranked with another number of shots. `identity` names what the model is made of (its files' hash, its
-    precision), so that a run that goes on knows it again; without one, its name does.
+    precision), so that a run that goes on knows it again; without one, its name does. `canaries` were put into its
+    text, to see what it keeps by heart.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Entrant:
     shots: int = 0
     label: str | None = None
     identity: str = ""
+    canaries: CanaryExposure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,10 @@ def rank(
     for entrant in entrants:
         models.setdefault(entrant.name, []).append(entrant)
     answers = sum(len(task.items) for task in suite.of(OpenAnswers))
-    works = [_work(suite, len(settings)) for settings in models.values()]
+    works = [
+        _work(suite, len(settings)) + (len(settings[0].canaries.items) if settings[0].canaries else 0)
+        for settings in models.values()
+    ]
     meter = Meter(progress, [*works, len(models) * answers if scorer else 0])
     kept = journal or NoJournal()
     rows = [row for settings in models.values() for row in _measure(settings, suite, meter, kept)]
@@ -196,6 +202,8 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
         can, bench = generator.info.can, Bench(generator, journal, rows[0].identity)
         scored, written = _shown(suite)
         scored_once, written_once = _alike(suite)
+        if first.canaries is not None:
+            scored_once.append(first.canaries)
         if can.generate:
             # While nothing else is under way.
             try:
