@@ -94,6 +94,7 @@ def rank(
     from fairground.evaluation.against import compare_runs
     from fairground.evaluation.environment import cores
     from fairground.evaluation.every_eval_ever import every_eval_ever_files
+    from fairground.evaluation.exposure import read_canaries
     from fairground.evaluation.files import leaderboard_text, scores_text, write_run
     from fairground.evaluation.lm_eval_layout import lm_eval_files
     from fairground.evaluation.prices import priced
@@ -124,6 +125,8 @@ def rank(
 
     def entrant(reference: Reference, given: int = 0) -> Entrant:
         identity = settings.identity(reference)
+        path = Path(reference.target) / "canaries.json"
+        canaries = read_canaries(path) if reference.kind == "path" and path.is_file() else None
         return Entrant(
             reference.name,
             lambda: settings.open(reference),
@@ -131,6 +134,7 @@ def rank(
             identity=identity,
             device=None if reference.kind == "remote" else device if reference.kind != "uniform" else "cpu",
             known_as=known_as(reference, identity),
+            canaries=canaries,
         )
 
     for reference in (*references, *([scoring] if scoring else [])):

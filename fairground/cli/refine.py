@@ -54,6 +54,10 @@ def train(
     seed: Seed = None,
     precision: Precision = None,
     checkpoint_every: Every = None,
+    canaries: Annotated[
+        int, typer.Option(help="Sentences with random numbers put into the text, whose exposure rank measures.", min=0)
+    ] = 0,
+    repetitions: Annotated[int, typer.Option("--canary-repetitions", help="How often each stands there.", min=1)] = 10,
     threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -63,9 +67,12 @@ def train(
     Writes weights, tokenizer, loss.svg, log.jsonl and training.json. Interrupted anywhere, the same command goes on.
     """
     with needs_local("Training"):
+        from fairground.training.canaries import make_canaries
         from fairground.training.ngrams import is_ngram, train_ngram
         from fairground.training.run import train_model
     if is_ngram(model):
+        if canaries:
+            raise RequestError("Canaries are for models with weights, and this one counts; leave --canaries out.")
         with err.status("starting") as status:
             summary = train_ngram(
                 model, data, folder, held_out=held_out or (), tokenizer=tokenizer, said=lambda what: status.update(what)
@@ -80,6 +87,7 @@ def train(
             folder,
             held_out=held_out or (),
             tokenizer=tokenizer,
+            canaries=make_canaries(canaries, repetitions, recipe.seed) if canaries else None,
             threads=threads,
             device=device,
             watch=watch,

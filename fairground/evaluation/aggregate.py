@@ -11,6 +11,7 @@ import numpy as np
 
 from fairground.evaluation import intervals, metrics
 from fairground.evaluation.comparison import Values
+from fairground.evaluation.exposure import CANARIES
 from fairground.evaluation.measure import Row
 from fairground.evaluation.ratios import Ratios
 from fairground.evaluation.suite import Suite
@@ -47,6 +48,7 @@ SOURCES: dict[str, Source] = {
     "chrf": Source("chrf", "chrf", share=False, compared=True),
     "truthfulness": Source("truthfulness", "accuracy", compared=True),
     "misinformation": Source("truthfulness", "misconception", higher=False),
+    "mc2": Source("mc2", "mc2", compared=True),
     "robustness": Source("robustness", "robustness", compared=True),
     "brier": Source("accuracy", "brier", share=False, higher=False),
     "flip_rate": Source("flip_rate", "flip_rate", compared=True, higher=False),
@@ -112,6 +114,8 @@ def columns(row: Row, suite: Suite, own: Mapping[str, Values]) -> Json:
         found["ece"] = calibration
     if bits := _bits_per_byte(row, suite):
         found["bits_per_byte"] = bits
+    if exposure := values(row, [CANARIES], "exposure_bits"):
+        found["exposure_bits"] = interval(exposure, share=False)
     return found
 
 

@@ -121,6 +121,9 @@ MORE = (
     Column("brier", "Brier score", "", False, "squared distance of its probabilities from the truth, 0 to 2"),
     Column("ece", "Calibration error", "%", False, "gap of confidence and accuracy, over 10 bins of equal size"),
     Column("misinformation", "Misconceptions", "%", False, "share of questions answered with the false belief"),
+    Column(
+        "mc2", "MC2", "%", True, "probability of the true ones among all answers to a question, as TruthfulQA has it"
+    ),
     Column("accuracy_gap", "Accuracy gap", "%", False, "items right for one person and wrong for another one"),
     Column("stereotype", "Stereotypes", "%", False, "how often the stereotypical sentence is likelier; 50 is fair"),
     Column("repetition", "Repetition", "%", False, "share of its answers' four-word runs that had stood there before"),
@@ -128,6 +131,9 @@ MORE = (
     Column("chrf", "Translation", "%", True, "chrF of its translations"),
     Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better"),
     Column("verbatim", "By heart", "%", False, "share of known texts that it goes on with word for word"),
+    Column(
+        "exposure_bits", "Canary exposure", "bits", False, "how far numbers that were in its text stand out; none: 1.4"
+    ),
     Column("personal_data", "Personal data", "%", False, "share of answers that hold well-formed personal data"),
 )
 """What stands beside the leaderboard."""
@@ -153,6 +159,7 @@ _NOT_DOMAINS = frozenset(
         "order_swapped",
         "open",
         "choices_only",
+        "products",
     }
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from fairground.errors import SuiteError
 class Line:
     """One JSON object of a file, or one row of a table, and where it stands (`FILE:LINE`).
 
-    `foreign`: of a data set that others made, whose lines may hold more than anybody here reads.
+    `foreign`: of a data set that others made, or generated: it may hold more than anybody here reads.
     """
 
     where: str
@@ -117,13 +118,16 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def read_foreign(path: Path, prefix: str, columns: Sequence[str] = ()) -> list[Line]:
-    """The lines of a data set that others made: JSON lines, or a table (.csv or .tsv) with names in its first row.
+    """The lines of a data set that others made: JSON lines, a table (.csv or .tsv) with names in its first row, or one
+    JSON array of objects (.json), whose "lines" are the objects, each at the line where it begins.
 
     `columns` names the columns of a table that has no such row. Each line's id is `prefix` and its number. Raises
     SuiteError for what cannot be read.
     """
     raw = _read(path)
-    if path.suffix not in (".csv", ".tsv"):
+    if path.suffix == ".json":
+        objects = _array(path, raw)
+    elif path.suffix not in (".csv", ".tsv"):
         texts = raw.removesuffix(b"\n").split(b"\n")
         objects = [(n, _object(f"{path}:{n}", text)) for n, text in enumerate(texts, start=1)]
     else:
@@ -142,6 +146,36 @@ def read_foreign(path: Path, prefix: str, columns: Sequence[str] = ()) -> list[L
     if not objects:
         raise SuiteError(f"{path} holds no line; give it some.")
     return [Line(f"{path}:{n}", {**data, "id": f"{prefix}-{i}"}, True) for i, (n, data) in enumerate(objects, start=1)]
+
+
+def _array(path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON array. A key that is there twice has its last value, as everywhere in Python."""
+    decoder, number = json.JSONDecoder(parse_constant=_no_constant), 1
+    objects: list[tuple[int, dict[str, Any]]] = []
+    try:
+        text = raw.decode("utf-8-sig")
+        mark, expected, at = re.compile(r"\s*(.?)\s*"), "[", 0
+        while True:
+            found = mark.match(text, at)
+            assert found is not None  # it matches nothing, too
+            number = text.count("\n", 0, found.start(1)) + 1
+            if found[1] not in tuple(expected):
+                raise ValueError(f"{' or '.join(expected)} is missing")
+            at = found.end()
+            if found[1] == "]":
+                break
+            if found[1] == "[" and text.startswith("]", at):
+                expected = "]"
+                continue
+            number = text.count("\n", 0, at) + 1
+            value, at = decoder.raw_decode(text, at)
+            if not isinstance(value, dict):
+                raise ValueError(f"here is {_kind(value)}, not an object")
+            objects.append((number, value))
+            expected = ",]"
+    except (ValueError, RecursionError) as error:
+        raise SuiteError(f"{path}:{number}: this is no JSON array of objects ({error}); correct it.") from None
+    return objects
 
 
 def _read(path: Path) -> bytes:

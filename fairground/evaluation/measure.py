@@ -13,7 +13,7 @@ from fairground.errors import BrokenAnswer, FairgroundError, RemoteError, Reques
 from fairground.evaluation.journal import Journal, entry, outcome
 from fairground.evaluation.response_times import ResponseTimes
 from fairground.evaluation.tasks import ItemT, Outcome, ScoredTask, Task, WrittenTask
-from fairground.types import Generator, ModelInfo, Request, Score, ScoreRequest, Stream
+from fairground.types import Completion, Generator, ModelInfo, Request, Score, ScoreRequest, Stream
 
 Known = dict[ScoreRequest, Score]
 """What a model has scored before: the same passage is the original at both difficulties, and is read once."""
@@ -82,6 +82,17 @@ class Row:
     @property
     def measured(self) -> bool:
         return bool(self.shared.times) or any(result.outcomes for result in self.results.values())
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """An item that is being answered: what was asked and said so far, and what is being written."""
+
+    task: WrittenTask[Any]
+    item: Any
+    stream: Stream
+    asked: list[Request]
+    said: list[Completion] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +201,8 @@ class Bench:
         """All answers to several tasks, ABREAST at a time, each into the journal as it comes.
 
         They are asked for in any company alike (`exact`), so that a run that goes on later writes the same, and tasks
-        can share the engine's passes. What came to no good end is asked for again. Whatever ends this early cancels
-        what still runs.
+        can share the engine's passes. What came to no good end is asked for again, and an item with several turns is
+        kept when all are answered. Whatever ends this early cancels what still runs.
         """
         found = {task.name: self._kept(task, shots) for task in tasks}
         failed: dict[str, dict[str, str]] = {task.name: {} for task in tasks}
@@ -199,7 +210,7 @@ class Bench:
             on_done(task.name)(len(found[task.name]))
         waiting = [(task, item) for task in tasks for item in task.items if item.id not in found[task.name]]
         waiting.reverse()
-        running: deque[tuple[WrittenTask[Any], Any, Request, Stream]] = deque()
+        running: deque[_Conversation] = deque()
         attempts: Counter[str] = Counter()
         chat = self.generator.info.can.chat
 
@@ -217,14 +228,21 @@ class Bench:
                     task, item = waiting.pop()
                     asked = replace(task.ask(item, shots, chat), exact=True)
                     try:
-                        running.append((task, item, asked, self.generator.submit(asked)))
+                        running.append(_Conversation(task, item, self.generator.submit(asked), [asked]))
                     except FairgroundError as error:
                         fail(task, item, error)
                 if not running:
                     break
-                task, item, asked, stream = running[0]
+                one = running[0]
+                task, item = one.task, one.item
                 try:
-                    judged = task.judge(item, asked, stream.completion())
+                    one.said.append(one.stream.completion())
+                    if (further := task.next_turn(item, one.said, chat)) is not None:
+                        one.asked.append(replace(further, exact=True))
+                        one.stream = self.generator.submit(one.asked[-1])
+                        running.rotate(-1)
+                        continue
+                    judged = task.judge_turns(item, one.asked, one.said)
                 except FairgroundError as error:
                     running.popleft()
                     fail(task, item, error)
@@ -234,8 +252,8 @@ class Bench:
                 self._keep(task.name, shots, [judged])
                 on_done(task.name)(1)
         finally:
-            for *_, stream in running:
-                stream.cancel()
+            for one in running:
+                one.stream.cancel()
         return [_result(task, found[task.name], failed[task.name]) for task in tasks]
 
 

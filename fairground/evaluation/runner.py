@@ -13,6 +13,7 @@ from typing import Any
 
 from fairground.errors import CapabilityError, FairgroundError, RequestError
 from fairground.evaluation import energy, leaderboard, probe, relevance, response_times
+from fairground.evaluation.exposure import CanaryExposure
 from fairground.evaluation.journal import Journal, NoJournal
 from fairground.evaluation.judges import Judging, judge_rows
 from fairground.evaluation.measure import Bench, Measured, Row, TaskResult
@@ -38,7 +39,8 @@ class Entrant:
     is also ranked with another number of shots. `identity` names what the model is made of (its files' hash, its
     precision), so that a run that goes on knows it again; without one, its name does. `device` is where it computes
     ("cpu", "cuda"), so that the right energy is counted; None: on another machine. `known_as` holds the names that the
-    same model has whatever its precision, so that no judge takes its own answers for another's.
+    same model has whatever its precision, so that no judge takes its own answers for another's. `canaries` were put
+    into its text, to see what it keeps by heart.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Entrant:
     identity: str = ""
     device: str | None = "cpu"
     known_as: frozenset[str] = frozenset()
+    canaries: CanaryExposure | None = None
 
     def same_model(self, other: Entrant) -> bool:
         """Whether the two are one model, perhaps at another precision or with other examples."""
@@ -99,7 +102,10 @@ def rank(
     for entrant in entrants:
         models.setdefault(entrant.name, []).append(entrant)
     answers = sum(len(task.items) for task in suite.of(OpenAnswers))
-    works = [_work(suite, len(settings)) for settings in models.values()]
+    works = [
+        _work(suite, len(settings)) + (len(settings[0].canaries.items) if settings[0].canaries else 0)
+        for settings in models.values()
+    ]
     after = [len(models) * answers] if scorer else []
     after += [judging.work(len(models), answers) for _ in judging.judges] if judging else []
     meter = Meter(progress, [*works, *after])
@@ -241,6 +247,8 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
         can, bench = generator.info.can, Bench(generator, journal, rows[0].identity)
         scored, written = _shown(suite)
         scored_once, written_once = _alike(suite)
+        if first.canaries is not None:
+            scored_once.append(first.canaries)
         if can.generate:
             # While nothing else is under way.
             _time(generator, suite, first.device, shared, meter.of("response_time"))

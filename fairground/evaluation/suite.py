@@ -8,6 +8,8 @@ prompt = "Question: {question}\\nAnswer:"    # its {fields} are the keys that ea
 metric = "accuracy"                         # the leaderboard's column that its items count in; absent: in none
 foreign = true                              # the file is others': lines need no id and may hold what nobody reads
 
+[tasks.NAME.generated]                      # in place of file and shots: problems made from a seed, see procedural.py
+
 Above its tables, shots_by = "first" (or "random", the default, "balanced", "nearest") says how examples are drawn.
 
 [probe]                                     # response time; what is left out is as in ProbeSettings
@@ -18,6 +20,7 @@ goodput = "ttft=500,tpot=50"                # milliseconds that a good request k
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -28,6 +31,7 @@ from typing import Any, TypeVar
 from fairground.errors import RequestError, SuiteError
 from fairground.evaluation.lines import Line, read_foreign, read_lines
 from fairground.evaluation.near_duplicates import refuse_near_duplicates
+from fairground.evaluation.procedural import Generated
 from fairground.evaluation.response_times import Goodput
 from fairground.evaluation.settings import Settings
 from fairground.evaluation.tasks import KINDS, Task
@@ -72,7 +76,7 @@ class ProbeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What models are measured on. `hash` is the SHA-256 of suite.toml and every file that it names.
+    """What models are measured on. `hash`: the SHA-256 of suite.toml, every file it names and all that it generates.
 
     `selection` is how solved examples are drawn in all of its tasks; `drawn` gives the suite with another.
     """
@@ -138,6 +142,7 @@ class _Reader:
         self.paths: dict[str, Path] = {}
         self.owners: dict[str, str] = {}
         self.asked: dict[str, tuple[Line, str, str]] = {}
+        self.generated: dict[str, Generated] = {}
 
     def suite(self) -> Suite:
         self.top.known({"name", "version", "licence", "description", "shots_by", "tasks", "probe"})
@@ -160,7 +165,9 @@ class _Reader:
         if kind not in KINDS:
             raise settings.error(f"the task kind {kind!r} is unknown; use one of {', '.join(KINDS)}", "kind")
         made = KINDS[kind]
-        settings.known({"kind", "file", "metric", "foreign", "columns"} | made.keys)
+        settings.known({"kind", "file", "metric", "foreign", "columns", "generated"} | made.keys)
+        if "generated" in settings.data:
+            settings = self._generate(name, settings)
         metric = settings.text("metric", "") or None
         if metric is not None and metric not in made.counts_in:
             known = " or ".join(map(repr, made.counts_in))
@@ -172,8 +179,18 @@ class _Reader:
             raise no_examples(settings)
         return task
 
+    def _generate(self, name: str, settings: Settings) -> Settings:
+        """The task's settings with the problems that its table asks for in place of files."""
+        if also := {"file", "shots", "foreign", "columns"} & settings.data.keys():
+            raise settings.error(f"a generated task has no {sorted(also)[0]!r}; remove one of both", sorted(also)[0])
+        made = self.generated[settings.at] = Generated.read(name, settings.table("generated"))
+        names = {"file": "generated items", **({"shots": "generated examples"} if made.shots else {})}
+        return Settings(settings.path, settings.at, {**settings.data, **names}, settings.source)
+
     def lines(self, settings: Settings, key: str) -> list[Line]:
-        """The lines of one of the suite's own files, or of a data set that others made."""
+        """The lines of one of the suite's own files, of a data set that others made, or generated ones."""
+        if settings.at in self.generated:
+            return self.generated[settings.at].shots if key == "shots" else self.generated[settings.at].items
         name, foreign = settings.text(key), settings.flag("foreign")
         # A line of others' is named by the task that reads it, so each task has its own.
         known = (name, f"{settings.at}.{key}" if foreign else "")
@@ -229,6 +246,9 @@ class _Reader:
         for name, path in [("suite.toml", self.folder / "suite.toml"), *sorted(self.paths.items())]:
             content = path.read_bytes()
             digest.update(f"{name} {len(content)}\n".encode() + content)
+        for at, made in self.generated.items():
+            content = json.dumps([dict(line.data) for line in made.items + made.shots]).encode()
+            digest.update(f"{at} {len(content)}\n".encode() + content)
         return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ _GIVEN_UP = (
     "origin",
     "relations",
     "robustness",
+    "exact_match",
     "relevance",
     "memory",
     "last_word",

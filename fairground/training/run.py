@@ -17,6 +17,7 @@ from fairground.models.decoder import Decoder
 from fairground.models.load import load_with_tokenizer
 from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
+from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
 from fairground.training.loop import Run, Step, train
 from fairground.training.objective import Distillation, LanguageModelling, Objective
@@ -26,7 +27,7 @@ from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
 from fairground.training.start import new_decoder
 from fairground.training.tokenizer import tokenizer_of
-from fairground.training.tokens import Tokens, tokenize
+from fairground.training.tokens import Tokens, tokenize, tokenize_documents
 
 HELD_OUT = 100  # every so many-th document is measured and not learned, where no held-out text is given
 MOST_HELD_OUT = 200  # documents
@@ -70,6 +71,7 @@ def train_model(
     held_out: Sequence[Path] = (),
     tokenizer: Path | None = None,
     teacher: Teacher | None = None,
+    canaries: Canaries | None = None,
     threads: int | None = None,
     device: str = "cpu",
     watch: Watch | None = None,
@@ -77,7 +79,8 @@ def train_model(
     """Trains the recipe's model on the data and writes its folder, which Transformers and `fairground chat` load.
 
     Goes on from `out`'s checkpoint if it is this run's. A new model takes `tokenizer`, the teacher's, or one that is
-    trained on the data first. Writes weights, tokenizer, log.jsonl, loss.svg, training.json and a card.
+    trained on the data first. `canaries` are learned with the rest, never held out. Writes weights, tokenizer,
+    log.jsonl, loss.svg, training.json, a card, and canaries.json where there are some.
 
     Raises TrainingError, DataError or ConfigError before any work where something does not fit together.
     """
@@ -97,6 +100,8 @@ def train_model(
     measured = tokenize(held_out, words) if held_out else None
     if measured is None:
         tokens, measured = _split(tokens, recipe.seed)
+    if canaries is not None:
+        tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
     recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
     decoder = decoder.to(device=device, dtype=getattr(torch, recipe.precision))
     objective: Objective = LanguageModelling()
@@ -123,6 +128,8 @@ def train_model(
     # The tokenizer first and the config last, so that a folder with a config is whole.
     words.save(out)
     write_json(out / "training.json", summary)
+    if canaries is not None:
+        write_json(out / FILE, canaries.as_dict())
     card = model_card(out.name, summary, samples=write_samples(decoder, words, given))
     write_text(out / "README.md", card)
     loss_plot(run, out / "loss.svg", title=f"{recipe.model}: {objective.name}")

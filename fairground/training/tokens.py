@@ -55,6 +55,12 @@ class Tokens:
         sources = [source for source, keep in zip(self.sources, chosen.tolist(), strict=True) if keep]
         return Tokens(self.ids[kept], self.learned[kept], starts, sources, self.bytes_of)
 
+    def joined(self, other: Tokens) -> Tokens:
+        """These documents and then the other's, of the same tokenizer."""
+        starts = np.concatenate((self.starts, self.starts[-1] + other.starts[1:]))
+        ids, learned = np.concatenate((self.ids, other.ids)), np.concatenate((self.learned, other.learned))
+        return Tokens(ids, learned, starts, [*self.sources, *other.sources], self.bytes_of)
+
     def digest(self) -> str:
         """SHA-256 of ids, starts and what is learned: two runs on one text agree in it."""
         digest = hashlib.sha256(self.ids.tobytes())
@@ -66,10 +72,24 @@ class Tokens:
 def tokenize(paths: Sequence[Path], tokenizer: Tokenizer, *, progress: Callable[[int], None] | None = None) -> Tokens:
     """Reads and tokenizes all documents under the paths. `progress` is told how many documents there are so far.
 
+    Raises DataError as `tokenize_documents`, and for text that cannot be read.
+    """
+    documents = (document for path in paths for document in read_documents(path))
+    return tokenize_documents(documents, tokenizer, ", ".join(map(str, paths)), progress=progress)
+
+
+def tokenize_documents(
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    named: str,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Tokens:
+    """The documents as tokens; `named` is what an error calls them.
+
     A text begins with the token that begins texts (bos, else eos) and ends with eos; a conversation is what the chat
     template makes of it, and only the assistant's turns are learned. Raises
-    DataError for text that cannot be read, or that has no document of two tokens, and for a tokenizer that cannot end
-    a text.
+    DataError where no document has two tokens, and for a tokenizer that cannot end a text.
     """
     if tokenizer.eos_id is None:
         raise DataError(
@@ -79,7 +99,7 @@ def tokenize(paths: Sequence[Path], tokenizer: Tokenizer, *, progress: Callable[
     ids: list[NDArray[np.int32]] = []
     learned: list[NDArray[np.bool_]] = []
     sources: list[str] = []
-    for document in (document for path in paths for document in read_documents(path)):
+    for document in documents:
         pieces = [*_pieces(document, tokenizer, template), ([tokenizer.eos_id], True)]
         row = np.concatenate([np.asarray(part, dtype=np.int32) for part, _ in pieces])
         if len(row) < 2:
@@ -90,7 +110,7 @@ def tokenize(paths: Sequence[Path], tokenizer: Tokenizer, *, progress: Callable[
         if progress:
             progress(len(ids))
     if not ids:
-        raise DataError(f"{', '.join(map(str, paths))}: no document is longer than a token; give more text.")
+        raise DataError(f"{named}: no document is longer than a token; give more text.")
     starts = np.concatenate(([0], np.cumsum([len(row) for row in ids], dtype=np.int64)))
     return Tokens(np.concatenate(ids), np.concatenate(learned), starts, sources, token_bytes(tokenizer))
 

@@ -20,7 +20,9 @@ UNIFORM = Entrant("uniform", UniformGuesser)
 SCORED = set(
     "accuracy accuracy_norm coherence truthfulness misinformation robustness brier ece flip_rate accuracy_gap".split()
 )
-WRITTEN = set("relevance repetition chrf verbatim personal_data ttft_ms tokens_per_s energy_j_per_1k_tokens".split())
+WRITTEN = set(
+    "exact_match relevance repetition chrf verbatim personal_data ttft_ms tokens_per_s energy_j_per_1k_tokens".split()
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_accuracy_is_what_the_samples_say(run: Run, house: Suite) -> None:
 def test_the_run_says_how_it_was_made(run: Run, house: Suite) -> None:
     about = run.leaderboard["run"]
     assert about["suite"]["hash"] == house.hash
-    assert about["suite"]["items"] == 400 + 64 + 150 + 60 + 40 + 100 + 120 + 40 + 40
+    assert about["suite"]["items"] == 400 + 64 + 150 + 60 + 40 + 100 + 120 + 40 + 40 + 3 * 40
     assert about["scorer"] == {"model": "bigram", "precision": "float64"}
     assert about["probe"]["prompt_tokens"] == 128
     assert about["probe"]["concurrency"] == 1
@@ -108,11 +110,11 @@ def test_what_does_not_depend_on_shots_is_measured_once(run: Run, house: Suite) 
         assert plain["metrics"][metric] == shown["metrics"][metric]
     pairs = {(entry["metric"], frozenset((entry["a"], entry["b"]))) for entry in run.leaderboard["comparisons"]}
     both = frozenset(("bigram", "bigram (5-shot)"))
-    assert ("accuracy", both) in pairs
+    assert {("accuracy", both), ("exact_match", both)} <= pairs
     assert ("coherence", both) not in pairs
-    compared = {"accuracy", "coherence", "relevance", "truthfulness", "robustness", "flip_rate", "chrf"}
+    compared = {"accuracy", "exact_match", "coherence", "relevance", "truthfulness", "robustness", "flip_rate", "chrf"}
     assert {metric for metric, _ in pairs} == compared
-    assert len(pairs) == len(run.leaderboard["comparisons"]) == 1 + 2 * len(compared)
+    assert len(pairs) == len(run.leaderboard["comparisons"]) == 2 + 2 * len(compared)
 
 
 def test_comparisons_are_holm_corrected(run: Run) -> None:

@@ -132,11 +132,11 @@ def test_bias_scores_are_the_harness() -> None:
         clear, chosen = rng.random() < 0.5, rng.randrange(3)
         item = Bbq(
             id=str(number), domain="age", cluster=str(number), fields={"question": "Who?"}, choices=("A", "B", "C"),
-            gold=rng.randrange(2) if clear else 2, target=rng.randrange(2), unknown=2, ambiguous=not clear,
+            gold=rng.randrange(2) if clear else 2, targets=(rng.randrange(2),), unknown=2, ambiguous=not clear,
         )  # fmt: skip
         outcomes.append(task.judge(item, task.ask(item), scores(*(-1.0 - (i != chosen) for i in range(3)))))
         # The harness's own four numbers: right, biased, not unknown, and whether the context tells.
-        row = (float(chosen == item.gold), float(chosen == item.target), float(chosen != 2), clear)
+        row = (float(chosen == item.gold), float(chosen in item.targets), float(chosen != 2), clear)
         disambiguated.append(row)
         ambiguous.append(row)
     found = bias_scores(outcomes)

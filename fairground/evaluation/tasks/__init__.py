@@ -10,6 +10,8 @@ from fairground.evaluation.tasks.order import OrderDiscrimination, Passage
 from fairground.evaluation.tasks.privacy import Extraction, PersonalData
 from fairground.evaluation.tasks.robustness import Robustness
 from fairground.evaluation.tasks.text import BitsPerByte
+from fairground.evaluation.tasks.true_answers import TrueAnswers
+from fairground.evaluation.tasks.winogender import WinoGender
 
 KINDS: dict[str, type[Task]] = {  # type: ignore[type-arg]
     kind.kind: kind
@@ -21,7 +23,9 @@ KINDS: dict[str, type[Task]] = {  # type: ignore[type-arg]
         BitsPerByte,
         MinimalPairs,
         Counterfactual,
+        WinoGender,
         BiasQuestions,
+        TrueAnswers,
         Robustness,
         Generation,
         Translation,
@@ -57,5 +61,7 @@ __all__ = [
     "ScoredTask",
     "Task",
     "Translation",
+    "TrueAnswers",
+    "WinoGender",
     "WrittenTask",
 ]

@@ -105,6 +105,14 @@ class WrittenTask(Task[ItemT]):
     def judge(self, item: ItemT, asked: Request, answer: Completion) -> Outcome:
         """What the answer is worth."""
 
+    def next_turn(self, item: ItemT, said: Sequence[Completion], chat: bool) -> Request | None:
+        """What is asked after these answers, one of each turn so far; None where the conversation is over."""
+        return None
+
+    def judge_turns(self, item: ItemT, asked: Sequence[Request], said: Sequence[Completion]) -> Outcome:
+        """What the answers of all turns are worth; most tasks have one turn."""
+        return self.judge(item, asked[0], said[0])
+
     def can_judge(self) -> None:
         """Raises CapabilityError where what judges the answers is not installed."""
 
