@@ -39,6 +39,10 @@ def rank(
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="An earlier run (id or folder); exit 1 if something fell.")
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN=W,...", help="Adds a total with these weights, as accuracy=2,coherence=1."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run has kept.")] = False,
     database: DatabaseOption = None,
     threads: Threads = None,
@@ -61,6 +65,7 @@ def rank(
     from fairground.evaluation.sentences import sentences
     from fairground.evaluation.suite import cut, load_suite
     from fairground.evaluation.table import leaderboard_table
+    from fairground.evaluation.weighted import check, read_weights
     from fairground.hub.reference import parse
     from fairground.store import RunJournal, begin_run, finish_run
 
@@ -70,6 +75,8 @@ def rank(
     loaded = load_suite(suite)
     if tasks:
         loaded = cut(loaded, tasks.split(","))
+    weighing = read_weights(weights) if weights is not None else {}
+    check(weighing, loaded)
     references = [parse(name) for name in models]
     scoring = _scorer(scorer, references)
 
@@ -99,6 +106,7 @@ def rank(
                 ),
                 environment={"command": ["fairground", *sys.argv[1:]], "threads": threads or cores()},
                 journal=RunJournal(opened, id_),
+                weights=weighing,
             )
         findings = sentences(run.leaderboard)
         write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings)})

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
-from fairground.evaluation import aggregate, intervals, metrics
+from fairground.evaluation import aggregate, groups, intervals, metrics, pareto, weighted
 from fairground.evaluation import environment as machine
 from fairground.evaluation.aggregate import SOURCES, Json
 from fairground.evaluation.comparison import Values, compare_all, smallest_detectable_difference
@@ -38,10 +38,14 @@ def build(
     scorer: ModelInfo | None,
     started: float,
     environment: Mapping[str, Any] | None,
+    weights: Mapping[str, float] | None = None,
 ) -> Json:
-    """The leaderboard of `rows`, best first by accuracy, then coherence; a model without either comes last."""
+    """The leaderboard of `rows`, best first by accuracy, then coherence; a model without either comes last.
+
+    `weights`: of which columns, and how, each model gets a weighted total.
+    """
     columns = {row.label: aggregate.column_values(row, suite) for row in rows}
-    models = [_model(row, suite, columns[row.label]) for row in rows]
+    models = [_model(row, suite, columns[row.label], weights or {}) for row in rows]
     models.sort(key=lambda model: [-_value(model, "accuracy"), -_value(model, "coherence")])
     by_label = {row.label: row for row in rows}
     ranked = [by_label[model["model"]] for model in models]
@@ -61,6 +65,7 @@ def build(
         "created": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 3),
         "limit": limit,
+        "weights": dict(weights) if weights else None,
         "scorer": about,
         "environment": {**machine.describe(), **(environment or {})},
         "probe": {
@@ -81,7 +86,7 @@ def build(
             "power": "80%, two-sided 5%, one test, at the median discordance of the pairs (Connor 1987)",
         },
     }
-    return {"run": run, "models": models, "comparisons": comparisons}
+    return {"run": run, "models": models, "comparisons": comparisons, "pareto": pareto.fronts(models)}
 
 
 def samples(rows: Sequence[Row]) -> list[Json]:
@@ -113,9 +118,12 @@ def scores(rows: Sequence[Row]) -> list[Json]:
     ]
 
 
-def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
+def _model(row: Row, suite: Suite, columns: Mapping[str, Values], weights: Mapping[str, float]) -> Json:
     info = row.info
     found = aggregate.columns(row, suite, columns)
+    missing = [name for name in weights if not columns[name]]
+    if weights and (total := weighted.weighted_total(columns, weights)) is not None:
+        found[weighted.METRIC] = total
     if row.shared.times is not None:
         found["ttft_ms"] = intervals.student_t(row.shared.times.ttft_ms).as_json()
         found["tokens_per_s"] = intervals.student_t(row.shared.times.tokens_per_s).as_json()
@@ -144,7 +152,9 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
         "licence": info.licence if info else None,
         "metrics": found,
         "tasks": tasks,
-        "notes": row.shared.notes + row.own.notes,
+        "calibration": aggregate.reliability(row, suite),
+        "fairness": groups.fairness(row, suite),
+        "notes": row.shared.notes + row.own.notes + ([weighted.without_total(missing)] if missing else []),
         "errors": row.own.errors + row.shared.errors,
     }
     if row.shared.times is not None:

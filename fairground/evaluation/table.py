@@ -29,6 +29,7 @@ _HEADINGS = {
     "relations": ("Rela-", "tions %"),
     "ttft_ms": ("First", "token ms"),
     "tokens_per_s": ("Tokens", "per s"),
+    "weighted_total": ("Weighted", "total %"),
     "memory": ("Memory", "MB"),
 }
 
@@ -138,6 +139,8 @@ def _caption(leaderboard: Mapping[str, Any]) -> Iterator[str]:
     if scorer := run.get("scorer"):
         model, precision = c.fact(scorer, "model"), c.fact(scorer, "precision")
         yield f"Relevance under one fixed scorer, {model}" + (f" ({precision})." if precision != c.DASH else ".")
+    if weights := run.get("weights"):
+        yield f"Weighted total, with the weights that were given: {c.weights(weights)}."
     if limit := run.get("limit"):
         yield f"Only the first {c.printable(str(limit))} items of each task were asked."
 
