@@ -95,10 +95,10 @@ def compare_means(a: Floats, b: Floats, clusters: Sequence[str], *, resamples: i
     p is the level at which the expanded percentile interval (see `intervals.expanded_tail`) just touches 0, so p < 0.05
     exactly where the 95% interval leaves 0 out. It cannot be smaller than what `resamples` can show.
     """
-    return _compare_differences((a - b)[:, None], clusters, resamples)[0]
+    return compare_differences((a - b)[:, None], clusters, resamples)[0]
 
 
-def _compare_differences(differences_NP: Floats, clusters: Sequence[str], resamples: int) -> list[PairedTest]:
+def compare_differences(differences_NP: Floats, clusters: Sequence[str], resamples: int) -> list[PairedTest]:
     """`compare_means` of P pairs that share their N items: one set of resamples serves them all."""
     count = len(set(clusters))
     if count < 2:
@@ -150,7 +150,7 @@ def compare_all(wanted: Sequence[tuple[Mapping[str, Any], Values, Values]]) -> l
         heads.append((head, float(np.mean(one != other))))
     for items, pairs in together.items():
         differences_NP = np.stack(list(pairs.values()), axis=1)
-        made = _compare_differences(differences_NP, [cluster for _, cluster in items], resamples)
+        made = compare_differences(differences_NP, [cluster for _, cluster in items], resamples)
         tests.update(zip(pairs, made, strict=True))
     entries: list[dict[str, Any]] = []
     for at, (head, discordance) in enumerate(heads):

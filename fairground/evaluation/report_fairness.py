@@ -14,7 +14,7 @@ _SHARE = c.Column("share", "", "%")
 _BIAS = c.Column("brier", "", "")  # printed with two decimals, as the Brier score is
 _FLIPS = (
     "Answer flips: how often the chosen answer changes when a question is asked about another person, or in another "
-    "dialect, and nothing else changes. 0 is fair."
+    "dialect, and nothing else changes. 0 is fair; a model that ignores the question gets it too, so see its accuracy."
 )
 _FEW = "By kind there are few questions, so the intervals are wide."
 _UNEVEN = (

@@ -42,10 +42,7 @@ def fronts(leaderboard: Mapping[str, Any]) -> Iterator[str]:
         column = cost.column
         on = front(among, column.higher_is_better)
         better = "Up and to the right" if column.higher_is_better else "Up and to the left"
-        caption = (
-            f"Accuracy against {cost.title} ({column.meaning}). {better} is better; thin lines: 95% "
-            "intervals; filled points and the stepped line: the Pareto front."
-        )
+        caption = f"Accuracy against {cost.title}, {column.unit}. {better} is better."
         measured = {one.label for one in among}
         if left_out := [name for name, m in zip(names, models, strict=True) if str(m.get("model")) not in measured]:
             caption += f" Not shown, as one of the two is not known: {c.listing(left_out)}."
@@ -59,8 +56,9 @@ def fronts(leaderboard: Mapping[str, Any]) -> Iterator[str]:
         said.append(_in_words(cost, among, on))
     if said:
         about = (
-            "Named in bold: the models on the front, of which none is beaten in both. “May be level”: the intervals of "
-            "the two accuracies overlap, so that the order may be chance."
+            "Filled points, stepped lines and bold names: the Pareto front, the models that no other beats in both. "
+            "Thin lines: 95% intervals; dashed: chance. “May be level”: the intervals of the two accuracies overlap, "
+            "so that the order may be chance."
         )
         yield f'<div class="words"><h3>The Pareto fronts in words</h3><p>{about}</p><ul>{"".join(said)}</ul></div>'
 

@@ -116,11 +116,14 @@
     show();
     form.hidden = false;
     id("unread").remove();
+    performance.mark("items");
   }
 
   async function unpack() {
     if (!("DecompressionStream" in window)) return; // the page says where the items are
-    const bytes = Uint8Array.from(atob(id("packed").textContent), (letter) => letter.charCodeAt(0));
+    const packed = id("packed").textContent;
+    const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(packed) // not in every browser yet, and faster
+      : Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     begin(await new Response(stream).json());
   }
