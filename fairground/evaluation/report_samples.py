@@ -154,9 +154,9 @@ def _answer(sample: Mapping[str, Any], choices: Sequence[str], longer: bool) -> 
     answer = sample.get("answer")
     if answer is None and not choices and sample.get("chosen") is not None:
         answer = sample["chosen"]
-    facts = [f"{c.words(str(key))} {value}" for key, value in _facts(sample, bool(choices))]
+    facts = [f"{c.words(str(key))}: {value}" for key, value in _facts(sample, bool(choices))]
     packed = [right, -1 if chosen is None else chosen, scores, None if answer is None else _cut(str(answer))]
-    return [*packed, _cut(", ".join(facts)), int(longer)]
+    return [*packed, _cut(" · ".join(facts)), int(longer)]
 
 
 def _choices(item: _Item) -> list[str]:

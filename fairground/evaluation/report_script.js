@@ -27,6 +27,11 @@
     return { task, domain, id, summary: summary || asked, asked, choices, gold, differ, answers };
   }
 
+  function choiceList(item) {
+    return element("ul", {}, ...item.choices.map((choice, i) =>
+      element("li", {}, choice, i === item.gold ? element("span", { class: "gold" }, " right answer") : "")));
+  }
+
   function choiceTable(item, models) {
     const heads = item.answers.map((one) => element("th", { scope: "col" }, models[one.model]));
     const rows = item.choices.map((choice, i) => {
@@ -60,11 +65,12 @@
   function body(item, models) {
     const longer = item.answers.filter((one) => one.longer).map((one) => models[one.model]);
     const cards = item.answers.filter((one) => !item.choices.length || one.answer !== null || !one.scores.length);
+    const chose = item.answers.some((one) => one.chosen >= 0 || one.scores.length);
     return [
       element("p", { class: "id" }, `${item.id}${item.domain ? ` · ${words(item.domain)}` : ""}`),
       item.asked ? element("p", { class: "asked" }, item.asked) : "",
       longer.length ? element("p", { class: "id" }, `Asked with examples or a longer prompt: ${listing(longer)}`) : "",
-      item.choices.length ? choiceTable(item, models) : "",
+      item.choices.length ? (chose ? choiceTable(item, models) : choiceList(item)) : "",
       cards.length ? element("div", { class: "cards" }, ...cards.map((one) => card(one, models))) : "",
     ].filter((part) => part !== "");
   }
