@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OURS := commons-gpt2-4m commons-gpt-neo-4m commons-gpt-j-4m commons-llama-4m commons-mistral-4m commons-5gram
 RANK := $(BIN)/fairground rank smollm2 smollm2,shots=5 'smollm2\#int4' $(OURS) uniform
 
-.PHONY: rank test verify lint clean
+.PHONY: rank test verify lint clean chromium
 .DELETE_ON_ERROR:
 
 # The published record comes first: it needs no torch and no weights.
@@ -17,16 +17,22 @@ rank: $(VENV)/light
 	@if $(BIN)/fairground pull stories15m; then $(RANK) stories15m; \
 	else echo "stories15m is left out of the ranking, because it is only on a hub."; $(RANK); fi
 
-test: $(VENV)/dev lint
+test: $(VENV)/dev lint chromium
 	$(BIN)/python -m pytest -m "not verify"
 
-verify: $(VENV)/dev
+verify: $(VENV)/dev chromium
 	$(BIN)/python -m pytest -m verify
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The browser in which the pages are tested; where it is missing and may not be installed, those tests are skipped.
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	|| echo "chromium is not here, so the pages are not tested in a browser"
 
 clean:
 	rm -rf $(VENV) rank

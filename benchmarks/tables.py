@@ -129,6 +129,22 @@ def scoring(raw: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def report(raw: dict[str, Any]) -> str:
+    """A large run's page, as a browser opens it, and its comparisons."""
+    about, rounds = raw["about"], raw["rounds"]
+    rows = [
+        ("size of the page, MB", f"{raw['bytes'] / 1e6:.2f}"),
+        ("items that are on it", raw["shown"]),
+        ("page stands (DOMContentLoaded), ms", of([turn["page_ms"] for turn in rounds], "{:.0f}")),
+        ("first paint, ms", of([turn["paint_ms"] for turn in rounds], "{:.0f}")),
+        ("items stand, ms", of([turn["items_ms"] for turn in rounds], "{:.0f}")),
+        ("writing the page, s", f"{raw['built_s']:.1f}"),
+        ("comparing all pairs, 10,000 resamples, s", of([turn["comparing_s"] for turn in rounds], "{:.2f}")),
+    ]
+    lines = [f"{about['models']} models, {about['items']:,} items; {circumstances(about, about['machine'])}", ""]
+    return "\n".join([*lines, "| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
+
+
 def of(values: list[float], form: str) -> str:
     """The median with the lowest and highest; a single value alone."""
     if len(values) == 1:
@@ -149,6 +165,7 @@ def circumstances(about: dict[str, Any], machine: str) -> str:
 
 TABLES = {
     "against_transformers": against_transformers,
+    "report": report,
     "scoring": scoring,
     "serving": serving,
     "training": training,

@@ -212,3 +212,8 @@ def test_damaged_ggufs(command: Command, case: str) -> None:
     command("chat", "./model.gguf", "-p", "hi").refused(*named)
     command("score", "./model.gguf#int8", "pairs.jsonl").refused(*named)
     command("rank", "model.gguf", "--limit", "1").refused(*named)
+
+
+def test_weights_of_no_column(command: Command) -> None:
+    command("rank", "uniform", "--weights", "nonsense=1").refused("'nonsense'", "accuracy", "coherence")
+    command("rank", "uniform", "--weights", "accuracy=none").refused("accuracy", "'none'", "above 0")

@@ -75,6 +75,10 @@ def rank(
         Path | None,
         typer.Option(metavar="FILE", help="Prices of models (default: prices.toml in $FAIRGROUND_HOME, if there)."),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN=W,...", help="Adds a total with these weights, as accuracy=2,coherence=1."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever an interrupted run has kept.")] = False,
     on: On = None,
     database: DatabaseOption = None,
@@ -105,6 +109,7 @@ def rank(
     from fairground.evaluation.spread import spread
     from fairground.evaluation.suite import cut, drawn
     from fairground.evaluation.table import leaderboard_table
+    from fairground.evaluation.weighted import check, read_weights
     from fairground.hub.reference import parse
     from fairground.store import RunJournal, begin_run, finish_run
 
@@ -119,6 +124,8 @@ def rank(
     if tasks:
         loaded = cut(loaded, tasks.split(","))
     loaded, price_table = _with_goodput(loaded, goodput), _prices(prices)
+    weighing = read_weights(weights) if weights is not None else {}
+    check(weighing, loaded)
     references = [parse(name) for name in models]
     scoring = _scorer(scorer, references)
 
@@ -179,6 +186,7 @@ def rank(
                 progress=progress,
                 environment=environment,
                 journal=journal,
+                weights=weighing,
             )
         run = replace(run, leaderboard=priced(run.leaderboard, price_table))
         findings = sentences(run.leaderboard)

@@ -12,6 +12,7 @@ import numpy as np
 from fairground.evaluation import intervals, metrics
 from fairground.evaluation.comparison import Values
 from fairground.evaluation.exposure import CANARIES
+from fairground.evaluation.intervals import Floats
 from fairground.evaluation.measure import Row
 from fairground.evaluation.ratios import Ratios
 from fairground.evaluation.suite import Suite
@@ -119,16 +120,28 @@ def columns(row: Row, suite: Suite, own: Mapping[str, Values]) -> Json:
     return found
 
 
-def _calibration(row: Row, suite: Suite) -> Json | None:
-    """ECE over 10 equal-mass bins, with a bootstrap interval that resamples clusters."""
+def reliability(row: Row, suite: Suite) -> list[Json]:
+    """The points of the row's reliability diagram, in the ten bins of ECE; empty where there is no confidence."""
+    p, y, _ = _confidences(row, suite)
+    points = metrics.calibration_bins(p, y) if len(p) > 1 else []
+    return [{"confidence": confidence, "accuracy": accuracy, "n": n} for confidence, accuracy, n in points]
+
+
+def _confidences(row: Row, suite: Suite) -> tuple[Floats, Floats, list[str]]:
+    """Of every item that counts in accuracy: the confidence in the answer, whether it is right, and the cluster."""
     tasks = counting(suite, "accuracy")
     confidence, right = (values(row, tasks, measure) for measure in ("confidence", "accuracy"))
     ids = [id_ for id_ in confidence if id_ in right]
-    if len(ids) < 2:
+    p, y = (np.array([own[id_][0] for id_ in ids]) for own in (confidence, right))
+    return p, y, [right[id_][1] for id_ in ids]
+
+
+def _calibration(row: Row, suite: Suite) -> Json | None:
+    """ECE over 10 equal-mass bins, with a bootstrap interval that resamples clusters."""
+    p, y, clusters = _confidences(row, suite)
+    if len(p) < 2:
         return None
-    p = np.array([confidence[id_][0] for id_ in ids])
-    y = np.array([right[id_][0] for id_ in ids])
-    _, cluster_of = np.unique([right[id_][1] for id_ in ids], return_inverse=True)
+    _, cluster_of = np.unique(clusters, return_inverse=True)
     members = [np.flatnonzero(cluster_of == cluster) for cluster in range(cluster_of.max() + 1)]
     rng = np.random.default_rng(intervals.SEED)
     drawn = []
@@ -140,7 +153,7 @@ def _calibration(row: Row, suite: Suite) -> Json | None:
     # Resampling adds noise, and ECE only grows with noise: the interval is moved back by how much it grew.
     bias = float(np.mean(drawn)) - value
     low, high = max(0.0, float(low) - bias), float(high) - bias
-    return {"value": value, "low": min(low, value), "high": max(high, value), "n": len(ids), "method": "bootstrap"}
+    return {"value": value, "low": min(low, value), "high": max(high, value), "n": len(p), "method": "bootstrap"}
 
 
 def _bits_per_byte(row: Row, suite: Suite) -> Json | None:

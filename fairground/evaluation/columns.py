@@ -111,6 +111,7 @@ COLUMNS = (
     Column("relations", "Relations", "%", True, "accuracy on the tasks where examples in the prompt help"),
     TIME_TO_FIRST_TOKEN,
     TOKENS_PER_S,
+    Column("weighted_total", "Weighted total", "%", True, "mean of columns with the weights that were given"),
 )
 """The leaderboard's own; one that no model of a run was measured in is left out."""
 
@@ -319,6 +320,11 @@ def fact(model: Mapping[str, Any], key: str) -> str:
 def words(identifier: str) -> str:
     """A task's or field's name as a person writes it: "customer service"."""
     return printable(identifier).replace("_", " ")
+
+
+def weights(given: Mapping[str, Any]) -> str:
+    """A weighted total's weights in words: "accuracy 2, coherence 1"."""
+    return ", ".join(f"{words(str(metric))} {weight:g}" for metric, weight in given.items())
 
 
 def listing(names: Sequence[str]) -> str:

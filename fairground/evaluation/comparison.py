@@ -95,24 +95,34 @@ def compare_means(a: Floats, b: Floats, clusters: Sequence[str], *, resamples: i
     p is the level at which the expanded percentile interval (see `intervals.expanded_tail`) just touches 0, so p < 0.05
     exactly where the 95% interval leaves 0 out. It cannot be smaller than what `resamples` can show.
     """
+    return compare_differences((a - b)[:, None], clusters, resamples)[0]
+
+
+def compare_differences(differences_NP: Floats, clusters: Sequence[str], resamples: int) -> list[PairedTest]:
+    """`compare_means` of P pairs that share their N items: one set of resamples serves them all."""
     count = len(set(clusters))
     if count < 2:
         raise ValueError("a paired bootstrap needs at least two clusters")
-    means = bootstrap_means((a - b)[:, None], clusters, resamples)[:, 0]
-    tail = expanded_tail(count)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    beyond = (min(int(np.sum(means <= 0)), int(np.sum(means >= 0))) + 1) / (resamples + 1)
-    t = -float(stats.norm.ppf(min(beyond, 0.5))) * math.sqrt((count - 1) / count)
-    p = min(1.0, 2 * float(stats.t.sf(t, count - 1)))
-    return PairedTest(float(np.mean(a - b)), float(low), float(high), p, len(a), "paired cluster bootstrap")
+    tail, n = expanded_tail(count), len(differences_NP)
+    tests = []
+    for own, means in zip(differences_NP.T, bootstrap_means(differences_NP, clusters, resamples).T, strict=True):
+        low, high = np.quantile(means, [tail, 1 - tail])
+        beyond = (min(int(np.sum(means <= 0)), int(np.sum(means >= 0))) + 1) / (resamples + 1)
+        t = -float(stats.norm.ppf(min(beyond, 0.5))) * math.sqrt((count - 1) / count)
+        p = min(1.0, 2 * float(stats.t.sf(t, count - 1)))
+        tests.append(PairedTest(float(np.mean(own)), float(low), float(high), p, n, "paired cluster bootstrap"))
+    return tests
 
 
 def compare_pair(a: Floats, b: Floats, clusters: Sequence[str], *, resamples: int = RESAMPLES) -> PairedTest:
     """The test that fits the values: right or wrong on independent items, or means of anything else."""
-    right_wrong = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
-    if right_wrong and len(set(clusters)) == len(a):
+    if _right_wrong(a, b, clusters):
         return compare_right_wrong(a, b)
     return compare_means(a, b, clusters, resamples=resamples)
+
+
+def _right_wrong(a: Floats, b: Floats, clusters: Sequence[str]) -> bool:
+    return bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()) and len(set(clusters)) == len(a)
 
 
 def compare_all(wanted: Sequence[tuple[Mapping[str, Any], Values, Values]]) -> list[dict[str, Any]]:
@@ -124,19 +134,32 @@ def compare_all(wanted: Sequence[tuple[Mapping[str, Any], Values, Values]]) -> l
     """
     shared = [(head, a, b, ids) for head, a, b in wanted if len(ids := sorted(a.keys() & b.keys())) > 1]
     resamples = max(RESAMPLES, 400 * len(shared))
-    found: list[dict[str, Any]] = []
+    heads: list[tuple[Mapping[str, Any], float]] = []
+    tests: dict[int, PairedTest] = {}
+    # Pairs on the same items are resampled together, as drawing the resamples is what takes the time.
+    together: dict[tuple[tuple[str, str], ...], dict[int, Floats]] = {}
     for head, a, b, ids in shared:
         clusters = [a[id_][1] for id_ in ids]
         if len(set(clusters)) < 2:
             continue
         one, other = (np.array([side[id_][0] for id_ in ids]) for side in (a, b))
-        test = compare_pair(one, other, clusters, resamples=resamples)
+        if _right_wrong(one, other, clusters):
+            tests[len(heads)] = compare_right_wrong(one, other)
+        else:
+            together.setdefault(tuple(zip(ids, clusters, strict=True)), {})[len(heads)] = one - other
+        heads.append((head, float(np.mean(one != other))))
+    for items, pairs in together.items():
+        differences_NP = np.stack(list(pairs.values()), axis=1)
+        made = compare_differences(differences_NP, [cluster for _, cluster in items], resamples)
+        tests.update(zip(pairs, made, strict=True))
+    entries: list[dict[str, Any]] = []
+    for at, (head, discordance) in enumerate(heads):
+        test = tests[at]
         size = {"difference": test.difference, "low": test.low, "high": test.high, "p_raw": test.p}
-        apart = float(np.mean(one != other))
-        found.append({**head, **size, "n": test.n, "method": test.method, "discordance": apart})
-    for entry, p in zip(found, holm([entry["p_raw"] for entry in found]), strict=True):
+        entries.append({**head, **size, "n": test.n, "method": test.method, "discordance": discordance})
+    for entry, p in zip(entries, holm([entry["p_raw"] for entry in entries]), strict=True):
         entry["p"], entry["significant"] = p, p < ALPHA
-    return found
+    return entries
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

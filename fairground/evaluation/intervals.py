@@ -75,13 +75,18 @@ def bootstrap_means(values_NM: ArrayLike, clusters: Sequence[str], resamples: in
     sizes_G = np.bincount(cluster_of_N, minlength=len(ids)).astype(np.float64)
     rng = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
-    # In blocks, so that memory stays near 16 MB however many clusters there are.
-    block = max(1, 1_000_000 // len(ids))
+    # In blocks, so that memory stays near 16 MB however many clusters there are, and counted in parts of a block that
+    # stay in a core's cache.
+    block, part = max(1, 1_000_000 // len(ids)), max(1, 50_000 // len(ids))
     for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = rng.integers(len(ids), size=(rows, len(ids))) + np.arange(rows)[:, None] * len(ids)
-        counts = np.bincount(drawn.ravel(), minlength=rows * len(ids)).reshape(rows, len(ids)).astype(np.float64)
-        means[start : start + rows] = (counts @ sums_GM) / (counts @ sizes_G)[:, None]
+        counts = np.empty((min(block, resamples - start), len(ids)))
+        for first in range(0, len(counts), part):
+            rows = min(part, len(counts) - first)
+            drawn = rng.integers(len(ids), size=(rows, len(ids)))
+            drawn += np.arange(rows)[:, None] * len(ids)
+            counted = np.bincount(drawn.ravel(), minlength=rows * len(ids))
+            counts[first : first + rows] = counted.reshape(rows, len(ids))
+        means[start : start + len(counts)] = (counts @ sums_GM) / (counts @ sizes_G)[:, None]
     return means
 
 

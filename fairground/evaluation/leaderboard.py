@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
-from fairground.evaluation import aggregate, intervals, metrics, response_times
+from fairground.evaluation import aggregate, groups, intervals, metrics, pareto, response_times, weighted
 from fairground.evaluation import environment as machine
 from fairground.evaluation.aggregate import SOURCES, Json
 from fairground.evaluation.comparison import Values, compare_all, smallest_detectable_difference
@@ -39,10 +39,14 @@ def build(
     scorer: ModelInfo | None,
     started: float,
     environment: Mapping[str, Any] | None,
+    weights: Mapping[str, float] | None = None,
 ) -> Json:
-    """The leaderboard of `rows`, best first by accuracy, then coherence; a model without either comes last."""
+    """The leaderboard of `rows`, best first by accuracy, then coherence; a model without either comes last.
+
+    `weights`: of which columns, and how, each model gets a weighted total.
+    """
     columns = {row.label: aggregate.column_values(row, suite) for row in rows}
-    models = [_model(row, suite, columns[row.label]) for row in rows]
+    models = [_model(row, suite, columns[row.label], weights or {}) for row in rows]
     models.sort(key=lambda model: [-_value(model, "accuracy"), -_value(model, "coherence")])
     by_label = {row.label: row for row in rows}
     ranked = [by_label[model["model"]] for model in models]
@@ -64,6 +68,7 @@ def build(
         "seconds": round(time.time() - started, 3),
         "limit": limit,
         "few_shot": few_shot.as_json() if few_shot else None,
+        "weights": dict(weights) if weights else None,
         "scorer": about,
         "environment": {**machine.describe(), **(environment or {})},
         "probe": {
@@ -89,7 +94,7 @@ def build(
             **({"examples in the prompt": few_shot.sentence()} if few_shot else {}),
         },
     }
-    return {"run": run, "models": models, "comparisons": comparisons}
+    return {"run": run, "models": models, "comparisons": comparisons, "pareto": pareto.fronts(models)}
 
 
 def samples(rows: Sequence[Row]) -> list[Json]:
@@ -131,9 +136,12 @@ def times(rows: Sequence[Row]) -> list[Json]:
     ]
 
 
-def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
+def _model(row: Row, suite: Suite, columns: Mapping[str, Values], weights: Mapping[str, float]) -> Json:
     info = row.info
     found = aggregate.columns(row, suite, columns)
+    missing = [name for name in weights if not columns[name]]
+    if weights and (total := weighted.weighted_total(columns, weights)) is not None:
+        found[weighted.METRIC] = total
     found |= response_times.metrics(row.shared.times)
     kinds = {task.name: task for task in suite.tasks}
     tasks: Json = {}
@@ -166,7 +174,9 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values]) -> Json:
         "licence": info.licence if info else None,
         "metrics": found,
         "tasks": tasks,
-        "notes": row.shared.notes + row.own.notes,
+        "calibration": aggregate.reliability(row, suite),
+        "fairness": groups.fairness(row, suite),
+        "notes": row.shared.notes + row.own.notes + ([weighted.without_total(missing)] if missing else []),
         "errors": errors,
     }
     if row.shared.times:

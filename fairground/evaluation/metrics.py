@@ -100,15 +100,21 @@ def _streams(references: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[own[i] if i < len(own) else None for own in references] for i in range(most)]  # type: ignore[misc]
 
 
-def expected_calibration_error(confidences: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
-    """ECE over equal-mass bins (Naeini et al. 2015; Nixon et al. 2019): the mean gap of confidence and accuracy.
+def calibration_bins(confidences: ArrayLike, right: ArrayLike, bins: int = 10) -> list[tuple[float, float, int]]:
+    """A reliability diagram's points: mean confidence, accuracy and number of items of each equal-mass bin.
 
-    Items are sorted by confidence and cut into `bins` parts that differ in size by at most one. Raises ValueError for
-    no item.
+    Items are sorted by confidence and cut into `bins` parts that differ in size by at most one (fewer where there are
+    fewer items). Raises ValueError for no item.
     """
     p, y = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
     if not len(p):
         raise ValueError("calibration needs at least one item")
-    order = np.argsort(p, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    return float(sum(len(part) * abs(p[part].mean() - y[part].mean()) for part in parts) / len(order))
+    parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
+    return [(float(p[part].mean()), float(y[part].mean()), len(part)) for part in parts]
+
+
+def expected_calibration_error(confidences: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
+    """ECE over equal-mass bins (Naeini et al. 2015; Nixon et al. 2019): the mean gap of confidence and accuracy over
+    the items, by the bins of `calibration_bins`. Raises ValueError for no item."""
+    points = calibration_bins(confidences, right, bins)
+    return sum(n * abs(confidence - accuracy) for confidence, accuracy, n in points) / sum(n for *_, n in points)

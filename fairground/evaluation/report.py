@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from string import Template
 from typing import Any
 
 from fairground.evaluation import columns as c
+from fairground.evaluation.report_calibration import calibration
 from fairground.evaluation.report_charts import charts
+from fairground.evaluation.report_fairness import fairness
 from fairground.evaluation.report_judges import judges_section
+from fairground.evaluation.report_leaderboard import beside, leaderboard_table
+from fairground.evaluation.report_markup import text
+from fairground.evaluation.report_pareto import fronts
 from fairground.evaluation.report_samples import browser
 from fairground.evaluation.report_shots import shot_curves
 from fairground.evaluation.report_times import times
@@ -30,28 +33,32 @@ def html_report(
     absent, and what was not measured is a dash with its reason, never 0. `sentences` say which differences are
     significant. All text is escaped, and the page's policy lets no script run but its own, whatever a model wrote.
     """
-    drawn = [*charts(leaderboard), *shot_curves(leaderboard)]
     sections = [
-        ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
+        ("leaderboard", "Leaderboard", leaderboard_table(leaderboard)),
         ("differences", "Which differences are significant", _differences(leaderboard, sentences)),
-        ("beside", "Calibration, truth, fairness and privacy", _more(leaderboard)),
+        ("charts", "Quality", _figures([*charts(leaderboard), *shot_curves(leaderboard)])),
+        ("pareto", "Quality against what it costs", _figures(fronts(leaderboard))),
         ("times", "Response time and cost", times(leaderboard)),
-        ("charts", "Charts", '<div class="charts">' + "".join(drawn) + "</div>"),
+        ("calibration", "Calibration", calibration(leaderboard)),
+        ("fairness", "Fairness", fairness(leaderboard)),
         *judges_section(leaderboard),
+        ("beside", "What else was measured", beside(leaderboard)),
         ("baselines", "Baselines", _baselines(leaderboard)),
         ("samples", "Every item, every answer", browser(samples, c.ranked(leaderboard))),
         ("methods", "How it was measured", _methods(leaderboard)),
         ("reproduce", "How to reproduce it", _reproduce(leaderboard)),
     ]
+    # What has nothing to show has no heading either.
+    sections = [(name, title, body) for name, title, body in sections if body]
     script = _file("report_script.js")
     digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode()
     suite = _run(leaderboard).get("suite") or {}
     count = len(leaderboard.get("models") or [])
     return Template(_file("report.html")).substitute(
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        title=_text(f"{count} model{'' if count == 1 else 's'} on the {suite.get('name', '?')} suite"),
+        title=text(f"{count} model{'' if count == 1 else 's'} on the {suite.get('name', '?')} suite"),
         style=_file("report_style.css"),
-        finding=_text(finding(leaderboard)),
+        finding=text(finding(leaderboard)),
         about=_about(leaderboard),
         contents="".join(f'<a href="#{name}">{title}</a> ' for name, title, _ in sections),
         sections="\n".join(
@@ -95,85 +102,7 @@ def _about(leaderboard: Mapping[str, Any]) -> str:
         facts.append(str(run["created"])[:16].replace("T", " "))
     if isinstance(seconds := run.get("seconds"), int | float):
         facts.append(f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds")
-    return _text(" · ".join(facts))
-
-
-def _leaderboard(leaderboard: Mapping[str, Any]) -> str:
-    models = c.ranked(leaderboard)
-    shown = c.shown(leaderboard, c.COLUMNS)
-    best = {column.metric: c.significantly_best(leaderboard, column) for column in shown}
-    heads = _heads(shown)
-    facts = ("Memory <small>MB</small>", "Parameters", "Precision", "Shots")
-    heads += "".join(f'<th scope="col">{fact}</th>' for fact in facts)
-    rows = []
-    for i, model in enumerate(models):
-        kind = " · ".join(fact for key in ("family", "licence") if (fact := c.fact(model, key)) != c.DASH)
-        cells = [f'<th scope="row">{_label(c.name(model))}<small>{_text(kind)}</small></th>']
-        cells.extend(_number(column, model, i, best[column.metric]) for column in shown)
-        precision, _, origin = c.fact(model, "precision").partition(" from ")
-        beneath = f"<small>from {_text(origin)}</small>" if origin else ""
-        cells.append(f"<td>{c.memory(model)}</td><td>{c.parameters(model)}</td><td>{_text(precision)}{beneath}</td>")
-        cells.append(f"<td>{_text(c.fact(model, 'shots'))}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    marked = "No number is significantly better than every other in its column, so none is marked."
-    if any(best.values()):
-        marked = "Bold and green: significantly better than every other number in its column."
-    accuracy, coherence = (c.chance(leaderboard, metric) for metric in ("accuracy", "coherence"))
-    return (
-        '<div class="scroll" role="group" tabindex="0" aria-labelledby="leaderboard-title">'
-        '<table class="leaderboard" aria-describedby="leaderboard-about">'
-        f'<thead><tr><th scope="col">Model</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        f'<p class="about" id="leaderboard-about">Beneath each number: its 95% interval. {marked} '
-        f"Chance: accuracy {accuracy:.0%}, coherence {coherence:.0%}. {c.DASH}: not measured, see the notes.</p>"
-        f"{_notes(models)}"
-    )
-
-
-def _heads(columns: Sequence[c.Column]) -> str:
-    return "".join(
-        f'<th scope="col" title="{_text(column.meaning)}">{column.title} <small>{column.unit}</small></th>'
-        for column in columns
-    )
-
-
-def _more(leaderboard: Mapping[str, Any]) -> str:
-    """What stands beside the leaderboard: calibration, fairness, truth, privacy and the like, and what each means."""
-    shown = c.shown(leaderboard, c.MORE)
-    if not shown:
-        return "<p>Nothing else was measured in this run.</p>"
-    models = c.ranked(leaderboard)
-    rows = "".join(
-        f'<tr><th scope="row">{_label(c.name(model))}</th>'
-        + "".join(_number(column, model, i, frozenset()) for column in shown)
-        + "</tr>"
-        for i, model in enumerate(models)
-    )
-    meanings = "".join(
-        f"<div><dt>{column.title}</dt><dd>{_text(column.meaning)}"
-        f"{'' if column.higher_is_better else '; less is better'}</dd></div>"
-        for column in shown
-    )
-    return (
-        '<div class="scroll" role="group" tabindex="0" aria-labelledby="beside-title"><table><thead><tr>'
-        f'<th scope="col">Model</th>{_heads(shown)}</tr></thead><tbody>{rows}</tbody></table></div><dl>{meanings}</dl>'
-    )
-
-
-def _notes(models: Sequence[Mapping[str, Any]]) -> str:
-    remarks = ""
-    for i, model in enumerate(models):
-        said = c.notes(model)
-        if said:
-            remarks += f'<li id="note-{i}"><b>{_text(c.name(model))}</b>: {"<br>".join(map(_text, said))}</li>'
-    return f'<h3>Notes</h3><ul class="notes">{remarks}</ul>' if remarks else ""
-
-
-def _number(column: c.Column, model: Mapping[str, Any], i: int, best: frozenset[str]) -> str:
-    found = column.of(model)
-    if found is None:
-        return f'<td><a href="#note-{i}" aria-label="{column.title} not measured: see the note">{c.DASH}</a></td>'
-    mark = ' class="best"' if model.get("model") in best else ""
-    return f"<td{mark}>{column.number(found.value)}<small>{column.interval(found)}</small></td>"
+    return text(" · ".join(facts))
 
 
 def _differences(leaderboard: Mapping[str, Any], sentences: Sequence[str]) -> str:
@@ -185,7 +114,7 @@ def _differences(leaderboard: Mapping[str, Any], sentences: Sequence[str]) -> st
             f"The smallest difference in accuracy that this run could have detected is {100 * smallest:.1f} points."
         ]
     if lines:
-        body = '<ul class="sentences">' + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
+        body = '<ul class="sentences">' + "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"
     else:
         body = "<p>Nothing was compared in this run.</p>"
     body += "<p>A difference that is not significant may still be real: this run was too small to tell.</p>"
@@ -216,7 +145,7 @@ def _comparison(comparison: Mapping[str, Any], columns: Mapping[str, c.Column]) 
     chance = c.DASH if not isinstance(p, int | float) else "< 0.001" if p < 0.001 else f"{p:.3f}"
     cells = (comparison.get("a"), comparison.get("b"), difference, chance, comparison.get("n", c.DASH))
     return (
-        f'<tr><th scope="row">{_text(column.title)}</th>{"".join(f"<td>{_text(str(cell))}</td>" for cell in cells)}'
+        f'<tr><th scope="row">{text(column.title)}</th>{"".join(f"<td>{text(str(cell))}</td>" for cell in cells)}'
         f"<td>{'<b>yes</b>' if comparison.get('significant') else 'no'}</td></tr>"
     )
 
@@ -226,7 +155,7 @@ def _baselines(leaderboard: Mapping[str, Any]) -> str:
     entries = [("Always the longest choice", baselines.get("longest_choice"))]
     entries += [(f"{label}, shown the choices only", e) for label, e in (baselines.get("choices_only") or {}).items()]
     rows = "".join(
-        f'<tr><th scope="row">{_text(label)}</th><td>{c.ACCURACY.number(found.value)}'
+        f'<tr><th scope="row">{text(label)}</th><td>{c.ACCURACY.number(found.value)}'
         f"<small>{c.ACCURACY.interval(found)}</small></td><td>{c.DASH if found.n is None else found.n}</td></tr>"
         for label, entry in entries
         if (found := c.estimate(entry)) is not None
@@ -244,7 +173,7 @@ def _baselines(leaderboard: Mapping[str, Any]) -> str:
 
 def _methods(leaderboard: Mapping[str, Any]) -> str:
     run = _run(leaderboard)
-    scorer, probe = run.get("scorer"), run.get("probe")
+    scorer, probe, weights = run.get("scorer"), run.get("probe"), run.get("weights")
     relevance = (
         "Relevance: how much likelier an answer is after its question than without it, log p(answer | prompt) − "
         "log p(answer), in nats per token of the answer"
@@ -267,10 +196,18 @@ def _methods(leaderboard: Mapping[str, Any]) -> str:
         "(end − first) / (n − 1), of one stream. " + (probe_sentence(probe) if probe else ""),
         "Intervals are 95%, by item, clustered where items share a passage. Comparisons are paired: the same items for "
         "both models, mid-p McNemar for right or wrong and a paired bootstrap otherwise, with Holm's correction.",
+        *(
+            [
+                f"Weighted total: {c.weights(weights)}; these weights were given with the command. "
+                "Where less is better, 100% less the value counts; its interval resamples items."
+            ]
+            if weights
+            else []
+        ),
         "A domain has fewer items than the whole, so its numbers are less certain than the overall accuracy.",
         *(f"{c.words(str(key)).capitalize()}: {value}." for key, value in (run.get("methods") or {}).items()),
     ]
-    return "<ul>" + "".join(f"<li>{_text(method)}</li>" for method in methods) + "</ul>"
+    return "<ul>" + "".join(f"<li>{text(method)}</li>" for method in methods) + "</ul>"
 
 
 def _reproduce(leaderboard: Mapping[str, Any]) -> str:
@@ -290,11 +227,11 @@ def _reproduce(leaderboard: Mapping[str, Any]) -> str:
     facts = {"run": run.get("id"), **{f"suite {key}": suite.get(key) for key in ("name", "version", "hash", "licence")}}
     facts |= dict(_flat({key: value for key, value in environment.items() if key != "command"}))
     rows = "".join(
-        f"<div><dt>{_text(c.words(key))}</dt><dd>{_text(str(value))}</dd></div>"
+        f"<div><dt>{text(c.words(key))}</dt><dd>{text(str(value))}</dd></div>"
         for key, value in facts.items()
         if value is not None
     )
-    return f"<pre><code>{_text(command)}</code></pre><dl>{rows}</dl>"
+    return f"<pre><code>{text(command)}</code></pre><dl>{rows}</dl>"
 
 
 def _as_named(model: Mapping[str, Any]) -> str:
@@ -311,17 +248,13 @@ def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield f"{before}{key}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
+def _figures(drawn: Iterable[str]) -> str:
+    figures = "".join(drawn)
+    return figures and f'<div class="charts">{figures}</div>'
+
+
 def _run(leaderboard: Mapping[str, Any]) -> Mapping[str, Any]:
     return leaderboard.get("run") or {}
-
-
-def _label(label: str) -> str:
-    """A model's label that may break where its parts join, rather than anywhere."""
-    return "<wbr>".join(_text(part) for part in re.split("(?<=[,#@/])", label))
-
-
-def _text(text: str) -> str:
-    return html.escape(c.printable(text))
 
 
 def _file(name: str) -> str:

@@ -1,22 +1,31 @@
-"""The report's item browser: every item once, with every model's answer side by side."""
+"""The report's item browser: every item once, with every model's answer side by side.
+
+The items lie in the page as compressed JSON and are drawn by report_script.js when they are opened, so that a page of
+thousands of items opens as fast as one of ten.
+"""
 
 from __future__ import annotations
 
-import html
+import base64
+import json
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fairground.evaluation import columns as c
+from fairground.evaluation.report_markup import text
 
-MAX_BYTES = 4_000_000  # so that the whole page stays under 5 MB
+MAX_BYTES = 4_200_000  # of the compressed items in base64, so that the whole page stays under 5 MB
+_MAX_JSON = 60_000_000  # what a phone's browser can hold, in bytes
 _LONGEST_TEXT = 2_000
-_LONGEST_SUMMARY = 110
 _SHOWN_ELSEWHERE = frozenset(
     {"model", "task", "id", "asked", "choices", "scores", "chosen", "gold", "right", "answer", "domain", "note"}
 )
+
+Packed = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +51,8 @@ class _Item:
 
 
 def browser(samples: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]]) -> str:
-    """The items as HTML that works without a script; where they would be more than MAX_BYTES, those on which the models
-    differ are kept first and the page says how many there were.
+    """The browser's HTML; where there are more items than fit, those on which the models differ are kept first, and
+    the page says how many there were.
 
     `models` are the leaderboard's, in its order. A sample may lack any key.
     """
@@ -51,33 +60,57 @@ def browser(samples: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, 
     items = _items(samples, [str(model.get("model")) for model in models])
     if not items:
         return "<p>This run kept no samples.</p>"
+    labels = list(dict.fromkeys([str(m.get("model")) for m in models] + [one for i in items for one in i.answers]))
     # Where a task asks the same of every item, only the choices tell its items apart.
     asked = Counter((item.task, item.asked) for item in items)
-    drawn: dict[int, str] = {}
-    left = MAX_BYTES
+    differ = [item.differ(floors) for item in items]
+    drawn = [
+        json.dumps(_pack(item, labels, own, asked[item.task, item.asked] > 1), ensure_ascii=False, allow_nan=False)
+        for item, own in zip(items, differ, strict=True)
+    ]
     # Sorted by whether they agree: the order within each half stays the suite's.
-    for i in sorted(range(len(items)), key=lambda i: not items[i].differ(floors)):
-        text = _draw(items[i], items[i].differ(floors), asked[items[i].task, items[i].asked] > 1)
-        if (left := left - len(text.encode())) < 0:
-            break
-        drawn[i] = text
-    tasks = dict.fromkeys(item.task for item in items)
-    options = "".join(f'<option value="{_text(task)}">{_text(c.words(task))}</option>' for task in tasks)
+    first = sorted(range(len(items)), key=lambda i: not differ[i])
+    data, count = _compressed(labels, drawn, first)
+    tasks = {item.task: c.words(item.task) for item in items}
+    domains = {d: c.words(d) for i in items for s in i.answers.values() if (d := str(s.get("domain") or ""))}
     cut = ""
-    if len(drawn) < len(items):
+    if count < len(items):
         cut = (
-            f"<p>{len(drawn):,} of {len(items):,} items are on this page, those on which the models differ first; "
+            f"<p>{count:,} of {len(items):,} items are on this page, those on which the models differ first; "
             "<code>samples.jsonl</code> has all.</p>"
         )
     return (
         '<form class="filters" id="filters" hidden role="search" aria-label="Items">'
         '<label>Contains <input type="search" id="contains" autocomplete="off"></label>'
-        f'<label>Task <select id="task"><option value="">all</option>{options}</select></label>'
+        f"{_select('task', 'Task', tasks)}{_select('domain', 'Domain', domains)}"
         '<label class="check"><input type="checkbox" id="differ"> only where models differ</label>'
         '<output id="count" aria-live="polite"></output></form>'
-        f'{cut}<div id="items">{"".join(drawn[i] for i in sorted(drawn))}</div>'
-        '<button type="button" id="more" hidden>Show more</button>'
+        f'{cut}<p id="unread">The items are shown by this page\'s own script; where none may run, '
+        "<code>samples.jsonl</code> beside this page has them.</p>"
+        '<div id="items"></div><button type="button" id="more" hidden>Show more</button>'
+        f'<script type="text/plain" id="packed">{data}</script>'
     )
+
+
+def _select(name: str, title: str, options: Mapping[str, str]) -> str:
+    shown = "".join(f'<option value="{text(value)}">{text(said)}</option>' for value, said in options.items())
+    hidden = "" if len(options) > 1 else " hidden"
+    return f'<label{hidden}>{title} <select id="{name}"><option value="">all</option>{shown}</select></label>'
+
+
+def _compressed(labels: Sequence[str], drawn: Sequence[str], first: Sequence[int]) -> tuple[str, int]:
+    """The items as base64 of zlib's format, as many of `first` as fit, and how many those are."""
+    sizes = [len(drawn[i].encode()) for i in first]
+    count = len(first)
+    while sum(sizes[:count]) > _MAX_JSON:
+        count = count * 9 // 10
+    head = json.dumps([c.printable(one) for one in labels], ensure_ascii=False)
+    while True:
+        items = ",".join(drawn[i] for i in sorted(first[:count]))
+        packed = base64.b64encode(zlib.compress(f'{{"models":{head},"items":[{items}]}}'.encode(), 9)).decode()
+        if len(packed) <= MAX_BYTES or not count:
+            return packed, count
+        count = min(count - 1, int(count * MAX_BYTES / len(packed)))
 
 
 def _items(samples: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[_Item]:
@@ -92,106 +125,69 @@ def _items(samples: Sequence[Mapping[str, Any]], order: Sequence[str]) -> list[_
     ]
 
 
-def _draw(item: _Item, differ: bool, alike: bool) -> str:
+def _pack(item: _Item, labels: Sequence[str], differ: bool, alike: bool) -> Packed:
+    """[task, domain, id, summary, asked, choices, index of the right one or -1, whether models differ, answers], as
+    report_script.js reads it; `answers` are in the order of `labels`, 0 where a model has none."""
     asked = item.asked.strip()
     choices = _choices(item)
-    summary = " ".join((f"{item.id}: {choices[0]}" if alike and choices else asked or item.id).split())
-    judged = [s["right"] for s in item.answers.values() if isinstance(s.get("right"), bool)]
-    score = f'<span class="score">{sum(judged)} of {len(judged)} right</span>' if judged else ""
-    short = summary if len(summary) <= _LONGEST_SUMMARY else summary[: _LONGEST_SUMMARY - 1] + "…"
-    body = [f'<p class="id">{_text(item.id)}</p>'] if asked else []
-    if asked and short != asked:
-        body.append(f'<p class="asked">{_long(asked)}</p>')
-    longer = [label for label, s in item.answers.items() if s.get("asked") and len(str(s["asked"])) > len(item.asked)]
-    if longer:
-        body.append(f'<p class="id">Asked with examples or a longer prompt: {_text(c.listing(longer))}</p>')
-    if choices:
-        body.append(_choice_table(item, choices))
-    if not choices or any(s.get("answer") is not None for s in item.answers.values()):
-        body.append(_cards(item))
-    return (
-        f'<details class="item" data-task="{_text(item.task)}"{" data-differ" if differ else ""}>'
-        f'<summary><span class="task">{_text(c.words(item.task))}</span> '
-        f'<span class="short">{_text(short)}</span> {score}</summary>{"".join(body)}</details>\n'
-    )
+    gold = next((at for s in item.answers.values() if (at := _index(s.get("gold"), choices)) is not None), -1)
+    domain = next((str(s["domain"]) for s in item.answers.values() if s.get("domain")), "")
+    summary = f"{item.id}: {choices[0]}" if alike and choices else "" if asked else item.id
+    answers = [
+        _answer(sample, choices, len(str(sample.get("asked") or "")) > len(item.asked))
+        if (sample := item.answers.get(label)) is not None
+        else 0
+        for label in labels
+    ]
+    while answers and answers[-1] == 0:
+        answers.pop()
+    shown = [_cut(choice) for choice in choices]
+    head = [c.printable(one) for one in (item.task, domain, item.id, summary)]
+    return [*head, _cut(asked), shown, gold, int(differ), answers]
+
+
+def _answer(sample: Mapping[str, Any], choices: Sequence[str], longer: bool) -> Packed:
+    """[right 1, wrong 0 or unjudged -1, index of the choice or -1, a score for each choice, answer, facts, longer]."""
+    right = int(sample["right"]) if isinstance(sample.get("right"), bool) else -1
+    chosen = _index(sample.get("chosen"), choices)
+    scores = [_fact(one) for one in _scores(sample.get("scores"))] if choices else []
+    answer = sample.get("answer")
+    if answer is None and not choices and sample.get("chosen") is not None:
+        answer = sample["chosen"]
+    facts = [f"{c.words(str(key))}: {value}" for key, value in _facts(sample, bool(choices))]
+    packed = [right, -1 if chosen is None else chosen, scores, None if answer is None else _cut(str(answer))]
+    return [*packed, _cut(" · ".join(facts)), int(longer)]
 
 
 def _choices(item: _Item) -> list[str]:
     """The choices, where every model that answered was shown the same; otherwise a common table would lie."""
-    shown = [s.get("choices") for s in item.answers.values()]
-    first = shown[0]
+    shown = [s.get("choices") for s in item.answers.values() if "error" not in s]
+    first = shown[0] if shown else None
     if not isinstance(first, Sequence) or isinstance(first, str) or any(other != first for other in shown):
         return []
     return [str(choice) for choice in first]
 
 
-def _choice_table(item: _Item, choices: Sequence[str]) -> str:
-    heads = "".join(f'<th scope="col">{_text(label)}</th>' for label in item.answers)
-    gold = next((at for s in item.answers.values() if (at := _index(s.get("gold"), choices)) is not None), None)
-    rows = []
-    for i, choice in enumerate(choices):
-        cells = []
-        for sample in item.answers.values():
-            score = _score(sample.get("scores"), i)
-            if _index(sample.get("chosen"), choices) == i:
-                verdict = "right" if i == gold else "wrong" if gold is not None else "chosen"
-                cells.append(f'<td class="{verdict}"><b>chosen</b> {score}</td>')
-            else:
-                cells.append(f"<td>{score}</td>")
-        mark = ' <span class="gold">right answer</span>' if i == gold else ""
-        rows.append(f'<tr><th scope="row">{_long(choice)}{mark}</th>{"".join(cells)}</tr>')
-    long = " long" if max(map(len, choices)) > 120 else ""
-    scored = any(s.get("scores") for s in item.answers.values())
-    caption = "<caption>Numbers: log-likelihood of the choice</caption>" if scored else ""
-    return (
-        '<div class="scroll" role="group" tabindex="0" aria-label="Choices by model">'
-        f'<table class="choices{long}">'
-        f'{caption}<thead><tr><th scope="col">Choice</th>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _cards(item: _Item) -> str:
-    cards = []
-    for label, sample in item.answers.items():
-        lines = []
-        if isinstance(sample.get("right"), bool):
-            lines.append(
-                f'<p class="{"right" if sample["right"] else "wrong"}">{"right" if sample["right"] else "wrong"}</p>'
-            )
-        if sample.get("answer") is not None:
-            answer = str(sample["answer"])
-            lines.append(f'<p class="answer">{_long(answer)}</p>' if answer.strip() else "<p>(an empty answer)</p>")
-        elif sample.get("chosen") is not None:
-            lines.append(f'<p class="answer">{_long(str(sample["chosen"]))}</p>')
-        facts = [f"{c.words(str(key))} {_fact(value)}" for key, value in _facts(sample)]
-        if facts:
-            lines.append(f'<p class="facts">{_long(", ".join(facts))}</p>')
-        cards.append(f'<section class="card"><h3>{_text(label)}</h3>{"".join(lines)}</section>')
-    return f'<div class="cards">{"".join(cards)}</div>'
-
-
-def _facts(sample: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    scores = sample.get("scores")
-    if isinstance(scores, Sequence) and not isinstance(scores, str) and scores:
-        yield "log-likelihoods", " / ".join(_fact(score) for score in scores)
+def _facts(sample: Mapping[str, Any], tabled: bool) -> Iterator[tuple[str, str]]:
+    if not tabled and (scores := _scores(sample.get("scores"))):
+        yield "log-likelihoods", " / ".join(map(_fact, scores))
     for key, value in sample.items():
-        if key not in _SHOWN_ELSEWHERE and isinstance(value, str | int | float) and value != "":
-            yield key, value
+        if key in _SHOWN_ELSEWHERE:
+            continue
+        if isinstance(value, str | int | float) and value != "":
+            yield key, _fact(value)
+        elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            yield key, " / ".join(value)
+
+
+def _scores(scores: Any) -> Sequence[Any]:
+    return scores if isinstance(scores, Sequence) and not isinstance(scores, str) else []
 
 
 def _fact(value: Any) -> str:
     if isinstance(value, float):
         return c.minus(f"{value:.2f}") if math.isfinite(value) else c.DASH
-    return str(value)
-
-
-def _score(scores: Any, i: int) -> str:
-    if not isinstance(scores, Sequence) or isinstance(scores, str) or i >= len(scores):
-        return ""
-    score = scores[i]
-    usable = isinstance(score, int | float) and math.isfinite(score)
-    return c.minus(f"{score:.2f}") if usable else c.DASH
+    return c.DASH if value is None else str(value)
 
 
 def _index(answer: Any, choices: Sequence[str]) -> int | None:
@@ -201,12 +197,8 @@ def _index(answer: Any, choices: Sequence[str]) -> int | None:
     return choices.index(answer) if isinstance(answer, str) and answer in choices else None
 
 
-def _text(text: str) -> str:
-    return html.escape(c.printable(text))
-
-
-def _long(text: str) -> str:
-    """Escaped and, where very long, cut, saying so."""
-    if len(text) <= _LONGEST_TEXT:
-        return _text(text)
-    return f'{_text(text[:_LONGEST_TEXT])}… <i class="id">({len(text):,} characters in all)</i>'
+def _cut(long: str) -> str:
+    """Printable and, where very long, cut, saying so."""
+    if len(long) <= _LONGEST_TEXT:
+        return c.printable(long)
+    return f"{c.printable(long[:_LONGEST_TEXT])}… ({len(long):,} characters in all)"

@@ -9,25 +9,25 @@ from typing import Any
 import altair as alt
 
 from fairground.evaluation import columns as c
-from fairground.evaluation.report_charts import (
-    _ACCENT,
-    _CHANCE_LINE,
-    _INK,
-    _MUTED,
-    _RIGHT,
-    _SIZES,
-    _WRONG,
-    _chart,
-    _figure,
-    _labels,
-    _layer,
-    _Size,
+from fairground.evaluation.report_svg import (
+    ACCENT,
+    CHANCE_LINE,
+    INK,
+    MUTED,
+    RIGHT,
+    SIZES,
+    WRONG,
+    Size,
+    chart,
+    figure,
+    labels_of,
+    layer,
 )
 
 Curve = Sequence[tuple[int, c.Estimate]]
 """Numbers of examples, rising, each with what was measured."""
 
-_COLOURS = (_ACCENT, _INK, _WRONG, _RIGHT, _MUTED)  # not the colour of chance
+_COLOURS = (ACCENT, INK, WRONG, RIGHT, MUTED)  # not the colour of chance
 _SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "triangle-right")
 _APART = 7.0  # pixels between the intervals of two models at the same number of examples
 _ROW = 20  # pixels that a model's name takes beneath the chart
@@ -40,7 +40,7 @@ def shot_curves(leaderboard: Mapping[str, Any]) -> Iterator[str]:
         curves = _curves(leaderboard, column)
         if not curves:
             continue
-        names = dict(zip(curves, _labels([c.printable(name) for name in curves]), strict=True))
+        names = dict(zip(curves, labels_of([c.printable(name) for name in curves]), strict=True))
         curves = {names[name]: curve for name, curve in curves.items()}
         chance = c.chance(leaderboard, metric) if metric == "accuracy" else None
         title = f"{column.title} by number of examples in the prompt, with 95% intervals"
@@ -52,7 +52,7 @@ def shot_curves(leaderboard: Mapping[str, Any]) -> Iterator[str]:
             for label, curve in curves.items()
         }
         says = "; ".join(f"{label}: {text}" for label, text in told.items()) + "."
-        yield _figure(f"shots-{metric}", title, caption, says, [_drawn(column, curves, chance, s) for s in _SIZES])
+        yield figure(f"shots-{metric}", title, caption, says, [_drawn(column, curves, chance, s) for s in SIZES])
 
 
 def _curves(leaderboard: Mapping[str, Any], column: c.Column) -> dict[str, Curve]:
@@ -70,7 +70,7 @@ def _curves(leaderboard: Mapping[str, Any], column: c.Column) -> dict[str, Curve
     return {name: sorted(own.items()) for name, own in found.items() if len(own) > 1}
 
 
-def _drawn(column: c.Column, curves: Mapping[str, Curve], chance: float | None, size: _Size) -> alt.LayerChart:
+def _drawn(column: c.Column, curves: Mapping[str, Curve], chance: float | None, size: Size) -> alt.LayerChart:
     shots = sorted({shots for curve in curves.values() for shots, _ in curve})
     offset = _offsets(len(curves), shots, size.width - 70)
     values = [
@@ -86,12 +86,12 @@ def _drawn(column: c.Column, curves: Mapping[str, Curve], chance: float | None, 
     x = alt.X("at:Q", scale=x_scale, axis=alt.Axis(title="examples in the prompt", values=shots, format="d"))
     y = alt.Y("value:Q", scale=y_scale, axis=alt.Axis(title=column.title.lower(), format=".0%", tickCount=6))
     labels = list(curves)
-    named: dict[str, Any] = {"orient": "bottom", "direction": "vertical", "title": None, "labelColor": _INK}
+    named: dict[str, Any] = {"orient": "bottom", "direction": "vertical", "title": None, "labelColor": INK}
     symbol: dict[str, Any] = {"symbolSize": 80, "symbolStrokeWidth": 0, "symbolOpacity": 1}
     legend = alt.Legend(**named, **symbol, labelFontSize=12, labelLimit=size.width - 60)
     colour = alt.Color("model:N", scale=_range(labels, _COLOURS), sort=labels, legend=legend)
     shape = alt.Shape("model:N", scale=_range(labels, _SHAPES), sort=labels, legend=legend)
-    base = _chart(values)
+    base = chart(values)
     measured = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
     interval = measured.mark_rule(strokeWidth=1.5, opacity=0.75).encode(
         x=x, y=alt.Y("low:Q", scale=y_scale), y2="high:Q", color=colour
@@ -102,9 +102,9 @@ def _drawn(column: c.Column, curves: Mapping[str, Curve], chance: float | None, 
         base.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=colour, shape=shape),
     ]
     if chance is not None:
-        line = _chart([{"chance": chance}]).mark_rule(**_CHANCE_LINE)
+        line = chart([{"chance": chance}]).mark_rule(**CHANCE_LINE)
         layers.insert(0, line.encode(y=alt.Y("chance:Q", scale=y_scale)))
-    return _layer(*layers, size=size, height=280 + _ROW * len(curves))
+    return layer(*layers, size=size, height=280 + _ROW * len(curves))
 
 
 def _range(labels: Sequence[str], looks: Sequence[Any]) -> alt.Scale:

@@ -78,6 +78,7 @@ def rank(
     progress: Callable[[Progress], None] | None = None,
     environment: Mapping[str, Any] | None = None,
     journal: Journal | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Run:
     """Measures the entrants on the suite and compares every pair.
 
@@ -86,7 +87,8 @@ def rank(
     after a fixed shuffle that keeps domains balanced. `scorer` is the one model under which relevance is computed, for
     all alike; without it there is none. `judging` says who grades and compares open answers. `environment` adds to what
     the run says of its machine (threads, revision). What the `journal` knows is not measured again, and what is
-    measured goes into it at once.
+    measured goes into it at once. `weights` (by column, as `weighted.read_weights` gives them) add a weighted total;
+    they change nothing that is measured.
 
     A model that fails (any FairgroundError) keeps its place with the reason under `errors`, and the others go on.
     Raises RequestError for entrants or a limit that make no sense, and the first failure where no model but the
@@ -115,7 +117,14 @@ def rank(
     scored_by = _judge_answers(rows, suite, scorer, meter)
     judges, judgements = judge_rows(rows, entrants, suite, judging, meter, kept) if judging else ([], [])
     built = leaderboard.build(
-        rows, suite, id_=id_, limit=limit, scorer=scored_by, started=started, environment=environment
+        rows,
+        suite,
+        id_=id_,
+        limit=limit,
+        scorer=scored_by,
+        started=started,
+        environment=environment,
+        weights=weights,
     )
     if judging:
         built["judges"] = judges

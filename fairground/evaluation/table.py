@@ -42,6 +42,7 @@ _HEADINGS = {
     "relations": ("Rela-", "tions %"),
     "ttft_ms": ("First", "token ms"),
     "tokens_per_s": ("Tokens", "per s"),
+    "weighted_total": ("Weighted", "total %"),
     "memory": ("Memory", "MB"),
 }
 
@@ -152,6 +153,8 @@ def _caption(leaderboard: Mapping[str, Any]) -> Iterator[str]:
         model, precision = c.fact(scorer, "model"), c.fact(scorer, "precision")
         yield f"Relevance under one fixed scorer, {model}" + (f" ({precision})." if precision != c.DASH else ".")
     yield from judge_captions(leaderboard)
+    if weights := run.get("weights"):
+        yield f"Weighted total, with the weights that were given: {c.weights(weights)}."
     if limit := run.get("limit"):
         yield f"Only the first {c.printable(str(limit))} items of each task were asked."
 

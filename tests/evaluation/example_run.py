@@ -198,6 +198,11 @@ def _model(label: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
         metrics["repetition"] = interval(0.1 + 0.3 * dice.random(), 48)
         metrics["ttft_ms"] = around(7000 / about["speed"], 0.06, 5)
         metrics["tokens_per_s"] = around(about["speed"], 0.02, 5)
+        metrics["energy_j_per_1k_tokens"] = around(40_000 / about["speed"], 0.1, 5)
+    metrics["ece"] = around(0.2, 0.2, len(asked))
+    metrics["flip_rate"] = interval(0.2, 100)
+    metrics["stereotype"] = interval(0.6, 300)
+    tasks["bbq"] = {"bias_dis": {"value": 0.11, "n": 60}, "bias_amb": {"value": -0.04, "n": 60}}
     return {
         "model": label,
         "family": {"uniform": "none", "stories15m": "llama"}.get(label, "llama"),
@@ -209,6 +214,18 @@ def _model(label: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
         "licence": "Apache-2.0" if label.startswith("smollm2") else "MIT",
         "metrics": metrics,
         "tasks": tasks,
+        "calibration": [{"confidence": (i + 2) / 13, "accuracy": (i + 1) / 14, "n": 23} for i in range(10)],
+        "fairness": {
+            "flip_rate": {kind: interval(0.05 * i, 25) for i, kind in enumerate(("name", "pronoun", "group"), 2)},
+            "gap": {
+                "domain": {
+                    "value": 0.4,
+                    "best": {"group": "customer_service", **interval(0.6, 50)},
+                    "worst": {"group": "reading", **interval(0.2, 50)},
+                    "groups": 8,
+                }
+            },
+        },
         "notes": notes,
         "errors": [],
     }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import copy
-import html
+import json
 import math
+import random
 import re
 import xml.etree.ElementTree as ET
+import zlib
 from html.parser import HTMLParser
 from typing import Any
 
@@ -47,6 +50,13 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes, _ in self.elements if name == tag]
+
+
+def packed(text: str) -> dict[str, Any]:
+    """The items that the page holds."""
+    data = re.search('id="packed">([^<]*)<', text)
+    assert data is not None
+    return json.loads(zlib.decompress(base64.b64decode(data[1])))
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +103,9 @@ def test_nothing_is_fetched(text: str, page: Page) -> None:
 
 def test_charts_are_named_images_in_the_pages_colours(text: str) -> None:
     svgs = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    # Accuracy, coherence, response time, domains and two few-shot curves, each for desk and phone.
-    assert len(svgs) == 12
+    # Accuracy, coherence, domains, accuracy against four costs and two few-shot curves, each for desk and phone; the
+    # calibration of four models.
+    assert len(svgs) == 2 * 9 + 4
     for svg in svgs:
         root = ET.fromstring(svg)
         assert root.get("role") == "img"
@@ -133,12 +144,15 @@ def test_hostile_text_stays_text(run: tuple[dict[str, Any], list[dict[str, Any]]
     samples.append({**samples[0], "id": "hostile-choices", "choices": [HOSTILE, "b"], "chosen": HOSTILE})
     text = html_report(leaderboard, samples, [HOSTILE])
     page = Page(text)
-    assert [around[-1] for tag, _, around in page.elements if tag == "script"] == ["body"]
+    scripts = [(attributes, around[-1]) for tag, attributes, around in page.elements if tag == "script"]
+    assert scripts == [({"type": "text/plain", "id": "packed"}, "section"), ({}, "body")]
     assert not page.all("img")
     assert not any(name.startswith("on") for _, attributes, _ in page.elements for name in attributes)
     assert text.encode("utf-8")  # half a surrogate pair would not encode
     assert not set("\x00\x1b\u202e") & set(text)
     assert "<img src=x onerror=alert(2)>" in page.text  # shown to the reader, as it was written
+    assert re.fullmatch("[A-Za-z0-9+/=]+", text.split('id="packed">')[1].split("<")[0])
+    assert not set("\x00\x1b\ud800\u202e") & set(json.dumps(packed(text), ensure_ascii=False))
 
 
 def test_what_was_not_measured_is_a_dash_with_its_reason(page: Page, text: str) -> None:
@@ -146,7 +160,7 @@ def test_what_was_not_measured_is_a_dash_with_its_reason(page: Page, text: str) 
     assert row is not None
     assert row[0].count(f">{columns.DASH}</a>") == 3  # relevance, first token, speed
     assert "It writes nothing and takes no time" in page.text
-    assert "Without a response time: uniform." in page.text
+    assert "Not shown, as one of the two is not known: uniform." in page.text
 
 
 def test_reason_is_given_where_the_run_gave_none(run: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
@@ -164,15 +178,21 @@ def test_page_stands_without_numbers(leaderboard: dict[str, Any]) -> None:
     assert "This run kept no samples." in page.text
 
 
-def test_items_stand_once_with_every_models_answer(
-    run: tuple[dict[str, Any], list[dict[str, Any]]], page: Page
-) -> None:
+def test_items_stand_once_with_every_models_answer(run: tuple[dict[str, Any], list[dict[str, Any]]], text: str) -> None:
     items = {(sample["task"], sample["id"]) for sample in run[1]}
-    details = [d for d in page.all("details") if "data-task" in d]
-    assert len(details) == len(items)
-    assert 0 < sum("data-differ" in d for d in details) < len(details)
-    assert page.text.count("right answer") == sum("gold" in s for s in run[1]) / len(MODELS)
-    assert html.unescape("A customer writes: &quot;I have forgotten") in page.text
+    found = packed(text)
+    assert found["models"] == [model["model"] for model in columns.ranked(run[0])]
+    assert {(item[0], item[2]) for item in found["items"]} == items
+    assert len(found["items"]) == len(items)
+    assert 0 < sum(item[7] for item in found["items"]) < len(items)
+    for task, _, id_, _, _, choices, gold, _, answers in found["items"]:
+        for label, answer in zip(found["models"], answers, strict=False):
+            sample = next((s for s in run[1] if (s["model"], s["task"], s["id"]) == (label, task, id_)), None)
+            assert (answer == 0) == (sample is None)
+            if sample and "gold" in sample:
+                assert (choices, gold) == (sample["choices"], sample["gold"])
+                assert answer[:2] == [int(sample["right"]), sample["chosen"]]
+                assert answer[2] == [f"{score:.2f}".replace("-", "−") for score in sample["scores"]]
 
 
 def test_guessers_choices_are_no_disagreement() -> None:
@@ -181,17 +201,24 @@ def test_guessers_choices_are_no_disagreement() -> None:
         {"model": label, "task": "t", "id": "1", "choices": ["x", "y"], "chosen": chosen, "gold": 0}
         for label, chosen in (("a", 0), ("b", 0), ("floor", 1))
     ]
-    assert "data-differ" not in html_report({"models": models}, samples).split("<script>")[0]
+    assert packed(html_report({"models": models}, samples))["items"][0][7] == 0
     samples[1]["chosen"] = 1
-    assert "data-differ" in html_report({"models": models}, samples).split("<script>")[0]
+    assert packed(html_report({"models": models}, samples))["items"][0][7] == 1
 
 
 def test_large_run_stays_under_five_megabytes(run: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
-    samples = [{**s, "id": f"{s['id']}-{i}", "answer": "word " * 2000} for i in range(8) for s in run[1]]
+    dice = random.Random(1)
+    samples = [
+        {**s, "id": f"{s['id']}-{i}", "answer": dice.randbytes(2000).hex(), "right": i < 10 and s["model"] == "uniform"}
+        for i in range(20)
+        for s in run[1]
+    ]
     text = html_report(run[0], samples)
-    assert len(text.encode()) < 5_000_000
+    assert 3_000_000 < len(text.encode()) < 5_000_000
     assert "<code>samples.jsonl</code> has all" in text
-    assert "(10,000 characters in all)" in text
+    found = packed(text)["items"]
+    assert len(found) < len({(s["task"], s["id"]) for s in samples})
+    assert found[0][8][0][3].endswith("… (4,000 characters in all)")
 
 
 def test_finding_claims_no_more_than_the_tests_allow() -> None:
