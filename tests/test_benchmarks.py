@@ -32,6 +32,7 @@ def test_tables_are_written_from_the_raw_results(tables: ModuleType) -> None:
         assert f"<!-- {name} -->" in page
 
 
+@pytest.mark.verify
 def test_contestants_train_the_same_model(tables: ModuleType, tmp_path: Path) -> None:
     """One turn at a tiny shape; the script itself ends where a first loss differs, and all later ones are close."""
     out = tmp_path / "training.json"

@@ -83,7 +83,7 @@ class Column:
 
 ACCURACY = Column("accuracy", "Accuracy", "%", True, "share of multiple-choice items answered right")
 COHERENCE = Column(
-    "coherence", "Coherence", "%", True, "share of passages told apart from the same sentences reordered"
+    "coherence", "Sentence order", "%", True, "share of passages told apart from the same sentences reordered"
 )
 TRUTHFULNESS = Column("truthfulness", "Truthfulness", "%", True, "share of misconceptions that it does not fall for")
 FLIP_RATE = Column(

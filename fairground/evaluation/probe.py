@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from itertools import count, islice
 
 from fairground.errors import FairgroundError, RequestError
@@ -17,6 +18,7 @@ from fairground.types import Completion, Generator, Request, Sampling, Stream
 
 PATIENCE = 2  # requests that may fail beyond as many as were answered; then no more are asked
 
+WARM_UP_TOKENS = 8  # that an unmeasured request writes
 TEXT = (
     "The town lies where two rivers meet.",
     "A stone bridge from an earlier century joins its two halves, and a market is held beside it on Saturdays.",
@@ -81,7 +83,8 @@ def measure(
     beginnings = (prompt(generator.count_tokens, settings.prompt_tokens, start) for start in count())
     found: dict[int, ResponseTimes] = {}
     for concurrency in settings.concurrencies:
-        warmup = [Request(text, sampling) for text in islice(beginnings, settings.warmup_requests(concurrency))]
+        short = replace(sampling, max_tokens=min(WARM_UP_TOKENS, settings.output_tokens))
+        warmup = [Request(text, short) for text in islice(beginnings, settings.warmup_requests(concurrency))]
         asked = [Request(text, sampling) for text in islice(beginnings, settings.requests(concurrency))]
         _Load(generator, concurrency, on_done).run(warmup)
         energy = meter.start() if meter else None

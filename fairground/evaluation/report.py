@@ -186,8 +186,11 @@ def _methods(leaderboard: Mapping[str, Any]) -> str:
         "Accuracy: the model is given the question and each choice in turn; the choice to which it gives the highest "
         "log-likelihood is its answer. Normalised accuracy divides by the choice's length in characters first. Both "
         "are defined as in lm-evaluation-harness (acc, acc_norm).",
-        "Coherence, as a reader: the share of passages to which the model gives a higher log-likelihood than to the "
-        "same sentences in another order, all shuffled or two neighbours swapped (Barzilay and Lapata, 2008).",
+        "Sentence order, coherence as a reader: the share of passages to which the model gives a higher log-likelihood "
+        "than to the same sentences in another order, all shuffled or two neighbours swapped (Barzilay and Lapata, "
+        "2008). Of 59 models that people had compared, the likelihood of the order of their sentences did not go with "
+        "people's ratings, while relevance and little repetition did (docs/findings/coherence.md); so it is not called "
+        "coherence.",
         f"{relevance}. It can be negative.",
         "Repetition: the share of runs of four words in an answer that had stood in it before (Welleck et al., 2020).",
         "Relations: accuracy on items whose rule only shows in examples; shots are the examples in the prompt, never "

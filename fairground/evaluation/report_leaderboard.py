@@ -30,7 +30,7 @@ def leaderboard_table(leaderboard: Mapping[str, Any]) -> str:
     return (
         f"{table(['Model', *_heads(shown), 'Memory <small>MB</small>'], rows, 'leaderboard-title', 'leaderboard')}"
         f'<p class="about">Beneath each number: its 95% interval. {marked} '
-        f"Chance: accuracy {accuracy:.0%}, coherence {coherence:.0%}. {text(total)}"
+        f"Chance: accuracy {accuracy:.0%}, sentence order {coherence:.0%}. {text(total)}"
         f"{c.DASH}: not measured, see the notes.</p><details><summary>What the columns mean</summary>"
         f"{_meanings(shown)}</details>{_notes(models)}"
     )

@@ -276,7 +276,7 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
                 shared.add(result)
         else:
             shared.notes.append(
-                "It cannot score text, so accuracy, coherence and what else is scored are not measured."
+                "It cannot score text, so accuracy, sentence order and what else is scored are not measured."
             )
         for row in rows:
             row.info = generator.info

@@ -33,7 +33,7 @@ _HEADINGS = {
     "accuracy": ("Accu-", "racy %"),
     "exact_match": ("Exact", "match %"),
     "last_word": ("Last", "word %"),
-    "coherence": ("Cohe-", "rence %"),
+    "coherence": ("Sentence", "order %"),
     "truthfulness": ("Truth", "%"),
     "robustness": ("Robust", "%"),
     "flip_rate": ("Answer", "flips %"),
@@ -146,7 +146,7 @@ def _caption(leaderboard: Mapping[str, Any]) -> Iterator[str]:
     run = leaderboard.get("run") or {}
     yield "Beneath each number: its 95% interval."
     accuracy, coherence = (c.chance(leaderboard, metric) for metric in ("accuracy", "coherence"))
-    yield f"Chance: accuracy {accuracy:.0%}, coherence {coherence:.0%}."
+    yield f"Chance: accuracy {accuracy:.0%}, sentence order {coherence:.0%}."
     if probe := run.get("probe"):
         yield probe_sentence(probe)
     if scorer := run.get("scorer"):

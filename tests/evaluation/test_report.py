@@ -167,7 +167,7 @@ def test_reason_is_given_where_the_run_gave_none(run: tuple[dict[str, Any], list
     leaderboard = copy.deepcopy(run[0])
     leaderboard["models"] = [{"model": "bare"}, leaderboard["models"][0]]
     text = html_report(leaderboard, [])
-    assert "<b>bare</b>: not measured in this run: accuracy, coherence" in text
+    assert "<b>bare</b>: not measured in this run: accuracy, sentence order" in text
     Page(text)
 
 

@@ -52,7 +52,7 @@ def test_numbers_stand_over_their_intervals(leaderboard: dict[str, Any]) -> None
 
 def test_caption_says_what_the_numbers_rest_on(leaderboard: dict[str, Any]) -> None:
     text = " ".join(printed(leaderboard, 100).split())
-    assert "Chance: accuracy 25%, coherence 50%." in text
+    assert "Chance: accuracy 25%, sentence order 50%." in text
     assert "128 prompt tokens, 64 output tokens, 1 warm-up run, then 5 repeats at concurrency 1." in text
     assert "one fixed scorer, smollm2 (float32)." in text
     assert "Too narrow" not in text
@@ -63,7 +63,7 @@ def test_caption_says_what_the_numbers_rest_on(leaderboard: dict[str, Any]) -> N
 
 def test_required_columns_are_there_at_eighty(leaderboard: dict[str, Any]) -> None:
     text = printed(leaderboard, 80)
-    for heading in ("Accu-", "Cohe-", "First", "Tokens"):
+    for heading in ("Accu-", "Sentence", "First", "Tokens"):
         assert heading in text
 
 

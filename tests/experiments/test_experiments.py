@@ -40,6 +40,7 @@ def texts(folder: Path) -> tuple[Path, Path]:
 SMALL = ("--tokens", 8192, "--context", 64, "--seeds", 2, "--workers", 2)
 
 
+@pytest.mark.verify
 def test_the_families_finding_reproduces(tmp_path: Path) -> None:
     train, held_out = texts(tmp_path)
     out = tmp_path / "families"
@@ -57,6 +58,7 @@ def test_the_families_finding_reproduces(tmp_path: Path) -> None:
     assert (out / "families.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
+@pytest.mark.verify
 def test_the_distillation_finding_reproduces(tmp_path: Path) -> None:
     train, held_out = texts(tmp_path)
     teacher = tmp_path / "teacher"

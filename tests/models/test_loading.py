@@ -75,7 +75,7 @@ def test_peak_memory(tmp_path: Path) -> None:
             weights = memory_needed(config, precision)
             assert after < weights + largest + 500e6, (path.name, precision, before / 1e6, after / 1e6)
             # Fitting int4 takes several float32 copies of one tensor.
-            copies = 10 if precision == "int4" else 6
+            copies = 11 if precision == "int4" else 6
             assert after - before < weights + copies * largest + 30e6, (path.name, precision, before / 1e6, after / 1e6)
 
 

@@ -36,6 +36,7 @@ def test_transformers_loads_the_folder_and_gives_the_same_logits(name: str) -> N
     torch.testing.assert_close(found[:, : expected.shape[1]], expected, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.verify
 def test_each_predicts_a_novel_that_none_has_seen_better_than_the_5gram(shared: Path) -> None:
     text = (shared / "data" / "corpora" / "novels" / NOVEL).read_text(encoding="utf-8", errors="replace")
     documents = list(passages(paragraphs(text), 300, 400))[10:50]

@@ -73,7 +73,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("method", ["adamw", "muon"])
+@pytest.mark.parametrize("method", ["adamw", pytest.param("muon", marks=pytest.mark.verify)])
 def test_one_kill(method: str, text: Path, words: Path, tmp_path: Path) -> None:
     made = recipe(tmp_path, method)
     finish(start(made, text, words, tmp_path / "whole"))
