@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,16 +15,15 @@ from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening
 from fairground.cli.judge import HowJudged, HowSaid, Judge, JudgeItself, JudgeVotes, judging, known_as
 from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.cli.spread import On, cluster
+from fairground.cli.suite_options import numbers_of_shots, selection, suite_named, with_goodput
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
     from fairground.evaluation.prices import Prices
     from fairground.evaluation.progress import Progress
-    from fairground.evaluation.suite import Suite
-    from fairground.evaluation.tasks.few_shot import Selection
     from fairground.hub.reference import Reference
 
-MOST_SENTENCES = 12  # significant differences that a terminal shows one by one
+MOST_SENTENCES = 12  # on significant differences, in a terminal and on the page
 
 
 @app.command(epilog="Example: fairground rank smollm2 smollm2#int4 uniform --shots 0,1,5")
@@ -116,14 +114,14 @@ def rank(
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"{folder} is a file, so no results can go into it; give --out another folder.")
     settings = Opening(threads, device, deterministic, allow_pickle)
-    numbers = _numbers(shots)
+    numbers = numbers_of_shots(shots)
     source = context.get_parameter_source("shots")
     named = (source is not None and source.name != "DEFAULT") or any(",shots=" in name for name in models)
-    loaded = _suite(suite, include_path, own_shots=not named)
-    loaded = drawn(loaded, _selection(shots_by, seed, loaded.selection))
+    loaded = suite_named(suite, include_path, own_shots=not named)
+    loaded = drawn(loaded, selection(shots_by, seed, loaded.selection))
     if tasks:
         loaded = cut(loaded, tasks.split(","))
-    loaded, price_table = _with_goodput(loaded, goodput), _prices(prices)
+    loaded, price_table = with_goodput(loaded, goodput), _prices(prices)
     weighing = read_weights(weights) if weights is not None else {}
     check(weighing, loaded)
     references = [parse(name) for name in models]
@@ -189,7 +187,7 @@ def rank(
                 weights=weighing,
             )
         run = replace(run, leaderboard=priced(run.leaderboard, price_table))
-        findings = sentences(run.leaderboard)
+        findings = sentences(run.leaderboard, most=MOST_SENTENCES, where="the table beneath")
         laid_out = lm_eval_files(run, loaded)
         files = {"report.html": html_report(run.leaderboard, run.samples, findings), **laid_out}
         write_run(run, folder, files)
@@ -217,39 +215,6 @@ def rank(
     _gate(fallen, against)
 
 
-def _numbers(text: str) -> list[int]:
-    """The numbers of examples that --shots names."""
-    if not re.fullmatch(r"[0-9]{1,6}( *, *[0-9]{1,6})*", text.strip()):
-        raise RequestError(
-            f"--shots is {text!r}, but must be one number of examples or several with commas between, such as 0,1,5; "
-            "correct it."
-        )
-    numbers = [int(part) for part in text.split(",")]
-    if repeated := [number for at, number in enumerate(numbers) if number in numbers[:at]]:
-        raise RequestError(f"--shots names {repeated[0]} twice in {text!r}; name each number once.")
-    return numbers
-
-
-def _selection(by: str | None, seed: int | None, suites: Selection) -> Selection:
-    """How examples are drawn: as the options say, else as the suite does."""
-    from fairground.evaluation.tasks.few_shot import Selection
-
-    selection = Selection(by or suites.by, suites.seed if seed is None else seed)
-    if seed is not None and not selection.seeded:
-        raise RequestError(
-            f"Nothing is drawn by chance where examples are drawn by {selection.by!r}, so --seed would mean nothing; "
-            "leave it out, or give --shots-by random or balanced."
-        )
-    return selection
-
-
-def _with_goodput(suite: Suite, target: str | None) -> Suite:
-    """The suite with the target that the command line gives, if it does."""
-    from fairground.evaluation.response_times import Goodput
-
-    return suite if target is None else replace(suite, probe=replace(suite.probe, goodput=Goodput.parse(target)))
-
-
 def _prices(path: Path | None) -> Prices | None:
     """The user's table of prices: the named one, else that in the home folder, else none."""
     from fairground.evaluation.prices import read_prices
@@ -258,19 +223,6 @@ def _prices(path: Path | None) -> Prices | None:
     if path is None and not (home() / "prices.toml").exists():
         return None
     return read_prices(path or home() / "prices.toml")
-
-
-def _suite(name: str, include_path: Path | None, own_shots: bool) -> Suite:
-    """The suite. Where nobody gave a number of examples, the harness's tasks show as many as they say (`own_shots`)."""
-    from fairground.evaluation.lm_eval_suite import PREFIX, load_lm_eval
-    from fairground.evaluation.suite import load_suite
-
-    if name.startswith(PREFIX):
-        with err.status("reading the harness's tasks"):
-            return load_lm_eval(name, include_path=include_path, own_shots=own_shots)
-    if include_path is not None:
-        raise RequestError(f"--include-path is for tasks of the harness; name them with --suite {PREFIX}TASK,TASK.")
-    return load_suite(name)
 
 
 def _gate(fallen: Sequence[dict[str, Any]], against: str | None) -> None:

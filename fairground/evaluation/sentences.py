@@ -6,20 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairground.evaluation.aggregate import SOURCES
+from fairground.evaluation.columns import COLUMNS, MORE
 
 _SCALES = {"relevance": ("nats per token", 1, 2), "judged": ("of 5", 1, 2)}
 """The unit, factor and digits of a difference; of any other metric it is points of 100."""
+_TITLES = {column.metric: column.title.lower() for column in (*COLUMNS, *MORE)}
 
 
-def sentences(leaderboard: Mapping[str, Any], *, most: int | None = None) -> list[str]:
+def sentences(leaderboard: Mapping[str, Any], *, most: int | None = None, where: str = "report.html") -> list[str]:
     """A line for each significant difference, one saying that there is no other, and the smallest detectable one.
 
-    Where more than `most` are significant, those of one model in one metric share a line.
+    Where more than `most` are significant, those of one metric share a line wherever the same models are worse, and
+    after `most` lines the others are only named by their metrics; `where` says where all of them stand.
     """
     comparisons = leaderboard["comparisons"]
     significant = [entry for entry in comparisons if entry["significant"]]
-    brief = most is not None and len(significant) > most
-    lines = _together(significant) if brief else [_better(entry) for entry in significant]
+    if most is not None and len(significant) > most:
+        lines = _together(significant, most, where)
+    else:
+        lines = [_better(entry) for entry in significant]
     if comparisons and not significant:
         lines.append("No difference between these models is significant.")
     elif len(significant) < len(comparisons):
@@ -33,21 +38,30 @@ def sentences(leaderboard: Mapping[str, Any], *, most: int | None = None) -> lis
     return lines
 
 
-def _together(significant: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The differences of a better model in one metric as one line, without their intervals."""
-    groups: dict[tuple[str, str], list[tuple[str, float]]] = {}
+def _together(significant: Sequence[Mapping[str, Any]], most: int, where: str) -> list[str]:
+    """At most so many lines of differences without their intervals, and one that says where these are."""
+    worse_than: dict[tuple[str, str], dict[str, float]] = {}
     for entry in significant:
         better, worse = (entry["a"], entry["b"]) if _first_is_better(entry) else (entry["b"], entry["a"])
-        groups.setdefault((better, entry["metric"]), []).append((worse, abs(entry["difference"])))
+        worse_than.setdefault((better, entry["metric"]), {})[worse] = abs(entry["difference"])
+    groups: dict[tuple[str, tuple[str, ...]], tuple[list[str], list[float]]] = {}
+    for (better, metric), sizes in worse_than.items():
+        models, found = groups.setdefault((metric, tuple(sizes)), ([], []))
+        models.append(better)
+        found += sizes.values()
     lines = []
-    for (better, metric), worse in groups.items():
-        sizes = sorted(size for _, size in worse)
+    for (metric, worse), (models, found) in groups.items():
         unit, factor, digits = _SCALES.get(metric, ("points", 100, 1))
-        ends = dict.fromkeys(f"{factor * size:.{digits}f}" for size in (sizes[0], sizes[-1]))
-        names = [name for name, _ in worse]
-        than = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        lines.append(f"{better} is better in {_named(metric)} than {than}, by {' to '.join(ends)} {unit}.")
-    return [*lines, "Each difference's interval and p-value: report.html."]
+        ends = dict.fromkeys(f"{factor * size:.{digits}f}" for size in (min(found), max(found)))
+        are = f"{_listed(models)} {'is' if len(models) == 1 else 'are'} better in {_named(metric)}"
+        lines.append(f"{are} than {_listed(worse)}, by {' to '.join(ends)} {unit}.")
+    rest = [_named(metric) for metric, _ in list(groups)[most:]]
+    more = f"More differences are significant, in {_listed(list(dict.fromkeys(rest)))}. " if rest else ""
+    return [*lines[:most], f"{more}Each difference's interval and p-value: {where}."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _better(entry: Mapping[str, Any]) -> str:
@@ -71,4 +85,4 @@ def _first_is_better(entry: Mapping[str, Any]) -> bool:
 
 
 def _named(metric: str) -> str:
-    return "the judge's grades" if metric == "judged" else metric.replace("_", " ")
+    return "the judge's grades" if metric == "judged" else _TITLES.get(metric, metric.replace("_", " "))
