@@ -14,14 +14,13 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from scipy.stats import skewnorm
 
 from fairground.errors import SuiteError
 from fairground.evaluation.lines import Line
-from fairground.evaluation.settings import Settings
-from fairground.evaluation.tasks.base import Files, Item, Outcome, ScoredTask
+from fairground.evaluation.tasks.base import Item, Outcome, ScoredTask
 from fairground.types import Score, ScoreRequest
 
 CANARIES = "canaries"
@@ -57,12 +56,6 @@ class CanaryExposure(ScoredTask[Canary]):
     """
 
     kind: ClassVar[str] = CANARIES
-    keys: ClassVar[frozenset[str]] = frozenset()
-    counts_in: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> Self:
-        raise NotImplementedError("it is made of a model's canaries.json, and no suite has it in its table")
 
     def ask(self, item: Canary, shots: int = 0) -> list[ScoreRequest]:
         return [ScoreRequest(item.before, f" {number}{item.after}") for number in (item.number, *item.others())]

@@ -13,11 +13,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
-from fairground.evaluation.settings import Settings
 from fairground.evaluation.tasks import Item, Outcome, ScoredTask, WrittenTask
-from fairground.evaluation.tasks.base import Files
 from fairground.types import Completion, Message, Request, Sampling, Score, ScoreRequest
 
 Kind = Literal["pairwise", "rubric"]
@@ -108,19 +106,8 @@ def orders_agree(forwards: str, backwards: str) -> bool:
     return {"A": "B", "B": "A"}.get(forwards, "tie") == backwards
 
 
-class _Verdicts:
-    """What both ways share: no suite holds them, since they are made of a run's answers."""
-
-    keys: ClassVar[frozenset[str]] = frozenset()
-    counts_in: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> NoReturn:
-        raise NotImplementedError("verdicts are asked for on the answers of a run, and no suite has them in its table")
-
-
 @dataclass(frozen=True, kw_only=True)
-class WrittenVerdicts(_Verdicts, WrittenTask[Judgement]):
+class WrittenVerdicts(WrittenTask[Judgement]):
     """The judge writes its verdict, in a conversation where it has a chat template."""
 
     kind: ClassVar[str] = "judge written"
@@ -136,7 +123,7 @@ class WrittenVerdicts(_Verdicts, WrittenTask[Judgement]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredVerdicts(_Verdicts, ScoredTask[Judgement]):
+class ScoredVerdicts(ScoredTask[Judgement]):
     """The verdict is the one of all possible ones to which the judge gives the highest log-likelihood.
 
     Where two share the highest one, the judge says nothing, and there is no verdict; nor where it could not see all of

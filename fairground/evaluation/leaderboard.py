@@ -26,7 +26,7 @@ from fairground.evaluation.tasks import (
 )
 from fairground.evaluation.tasks.fairness import bias_scores
 from fairground.evaluation.tasks.generation import corpus_scores
-from fairground.evaluation.tasks.harness import HarnessScored, HarnessWritten
+from fairground.evaluation.tasks.harness import HarnessScored, HarnessTask
 from fairground.types import ModelInfo
 
 
@@ -155,7 +155,7 @@ def _model(row: Row, suite: Suite, columns: Mapping[str, Values], weights: Mappi
             corpus = corpus_scores(result.outcomes)
         elif isinstance(kind, BiasQuestions):
             corpus = bias_scores(result.outcomes)
-        elif isinstance(kind, HarnessScored | HarnessWritten):
+        elif isinstance(kind, HarnessTask):
             corpus, failures = kind.documents.whole_task(result.outcomes)
             errors += failures
         for name, value in corpus.items():

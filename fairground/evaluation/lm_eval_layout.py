@@ -20,7 +20,7 @@ from fairground.evaluation.aggregate import SOURCES
 from fairground.evaluation.runner import Run
 from fairground.evaluation.suite import Suite
 from fairground.evaluation.tasks import BitsPerByte, ChoiceInContext, MultipleChoice, ScoredTask, Task, WrittenTask
-from fairground.evaluation.tasks.harness import FEWSHOT_SEED, RENAMED, SEEDS, HarnessScored, HarnessWritten
+from fairground.evaluation.tasks.harness import FEWSHOT_SEED, RENAMED, SEEDS, HarnessTask
 from fairground.types import Request
 
 Json = dict[str, Any]
@@ -99,7 +99,7 @@ class _TaskRun:
             metrics[f"{metric},{filter_}"] = found["value"]
             error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else "N/A"
             metrics[f"{metric}_stderr,{filter_}"] = error
-        if isinstance(task, HarnessScored | HarnessWritten):
+        if isinstance(task, HarnessTask):
             shots = task.documents.shown(model["shots"])
             lines = [_harness_sample(sample, filter_) for filter_ in task.documents.filters for sample in mine]
         else:
@@ -115,7 +115,7 @@ class _TaskRun:
 
 def _metric(task: Task[Any], measure: str) -> tuple[str, str]:
     """The harness's names of a measure and of the filter before it."""
-    if not isinstance(task, HarnessScored | HarnessWritten):
+    if not isinstance(task, HarnessTask):
         return NAMES.get(measure, measure), "none"
     name, _, filter_ = measure.partition(",")
     theirs = {ours: theirs for theirs, ours in RENAMED.get(task.documents.output_type, {}).items()}
@@ -205,7 +205,7 @@ def _arguments(arguments: Sequence[Sequence[Any]]) -> Json:
 def _results(run: Run, suite: Suite, model: Json, measured: Sequence[_TaskRun], date: float, folder: str) -> Json:
     about, ours = run.leaderboard["run"], model["model"]
     by_name = {one.task.name: one for one in measured}
-    harness = any(isinstance(task, HarnessScored | HarnessWritten) for task in suite.tasks)
+    harness = any(isinstance(task, HarnessTask) for task in suite.tasks)
     results = {name: one.metrics for name, one in by_name.items()}
     versions = {name: _version(one.task, suite) for name, one in by_name.items()}
     shots = {name: one.shots for name, one in by_name.items()}
@@ -274,7 +274,7 @@ def _groups(measured: Sequence[_TaskRun]) -> list[Any]:
     """The harness's groups all of whose tasks were measured, each after those that are parts of it."""
     known: dict[str, Any] = {}
     for one in measured:
-        if isinstance(one.task, HarnessScored | HarnessWritten):
+        if isinstance(one.task, HarnessTask):
             known |= {group.name: group for group in one.task.documents.groups}
     names = {one.task.name for one in measured}
     whole = [group for group in known.values() if all(task.task_name in names for task in group.get_all_tasks())]
@@ -291,7 +291,7 @@ def _alike(parts: Sequence[Json]) -> Json:
 
 
 def _config(one: _TaskRun, suite: Suite) -> Json:
-    if isinstance(one.task, HarnessScored | HarnessWritten):
+    if isinstance(one.task, HarnessTask):
         return {**one.task.documents.task.dump_config(), "num_fewshot": one.shots}
     kind: str
     if isinstance(one.task, WrittenTask):
@@ -310,11 +310,11 @@ def _config(one: _TaskRun, suite: Suite) -> Json:
 
 
 def _version(task: Task[Any], suite: Suite) -> Any:
-    return task.documents.task.VERSION if isinstance(task, HarnessScored | HarnessWritten) else suite.version
+    return task.documents.task.VERSION if isinstance(task, HarnessTask) else suite.version
 
 
 def _higher(one: _TaskRun) -> Json:
-    if isinstance(one.task, HarnessScored | HarnessWritten):
+    if isinstance(one.task, HarnessTask):
         return dict(one.task.documents.task.higher_is_better())
     metrics = {name for sample in one.samples for name in sample["metrics"]}
     back = {theirs: ours for ours, theirs in NAMES.items()}

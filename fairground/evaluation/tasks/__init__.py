@@ -1,6 +1,6 @@
 """The kinds of task, each in a file that can be read alone."""
 
-from fairground.evaluation.tasks.base import Item, ItemT, Outcome, ScoredTask, Task, WrittenTask
+from fairground.evaluation.tasks.base import Item, ItemT, Outcome, ScoredTask, SuiteKind, Task, WrittenTask
 from fairground.evaluation.tasks.continuation import ChoiceInContext, Continuation
 from fairground.evaluation.tasks.fairness import BiasQuestions, Counterfactual, MinimalPairs
 from fairground.evaluation.tasks.generation import Generation, Translation
@@ -13,27 +13,25 @@ from fairground.evaluation.tasks.text import BitsPerByte
 from fairground.evaluation.tasks.true_answers import TrueAnswers
 from fairground.evaluation.tasks.winogender import WinoGender
 
-KINDS: dict[str, type[Task]] = {  # type: ignore[type-arg]
-    kind.kind: kind
-    for kind in (
-        MultipleChoice,
-        ChoiceInContext,
-        Continuation,
-        OrderDiscrimination,
-        BitsPerByte,
-        MinimalPairs,
-        Counterfactual,
-        WinoGender,
-        BiasQuestions,
-        TrueAnswers,
-        Robustness,
-        Generation,
-        Translation,
-        OpenAnswers,
-        Extraction,
-        PersonalData,
-    )
-}
+_IN_SUITES: tuple[type[SuiteKind], ...] = (
+    MultipleChoice,
+    ChoiceInContext,
+    Continuation,
+    OrderDiscrimination,
+    BitsPerByte,
+    MinimalPairs,
+    Counterfactual,
+    WinoGender,
+    BiasQuestions,
+    TrueAnswers,
+    Robustness,
+    Generation,
+    Translation,
+    OpenAnswers,
+    Extraction,
+    PersonalData,
+)
+KINDS = {kind.kind: kind for kind in _IN_SUITES}
 
 __all__ = [
     "CHOICES_ONLY",

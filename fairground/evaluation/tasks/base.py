@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from fairground.evaluation.lines import Line
 from fairground.evaluation.settings import Settings
@@ -57,22 +57,14 @@ class Files(Protocol):
 class Task(ABC, Generic[ItemT]):
     """Items of one kind. `metric`: the leaderboard's column that they count in; None: in none.
 
-    `kind` is what suite.toml calls it, `keys` what its table may hold besides; `counts_in` are the columns that it may
-    count in. A limit takes items of one that is `in_order` as they come.
+    `kind` says what they are. A limit takes items of one that is `in_order` as they come.
     """
 
     kind: ClassVar[str]
-    keys: ClassVar[frozenset[str]]
-    counts_in: ClassVar[tuple[str, ...]]
     in_order: ClassVar[bool] = False
     name: str
     items: tuple[ItemT, ...]
     metric: str | None = None
-
-    @classmethod
-    @abstractmethod
-    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> Self:
-        """From its table in suite.toml. Raises SuiteError, naming file and line."""
 
     @property
     def max_shots(self) -> int | None:
@@ -115,6 +107,22 @@ class WrittenTask(Task[ItemT]):
 
     def can_judge(self) -> None:
         """Raises CapabilityError where what judges the answers is not installed."""
+
+
+class SuiteKind(Protocol):
+    """A kind of task that a table in suite.toml may ask for, by `kind`.
+
+    `keys` are what the table may hold besides, `counts_in` the columns that the task may count in.
+    """
+
+    kind: ClassVar[str]
+    keys: ClassVar[frozenset[str]]
+    counts_in: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> Task[Any]:
+        """From its table. Raises SuiteError, naming file and line."""
+        ...
 
 
 def opening(line: Line, task: str) -> dict[str, Any]:

@@ -12,13 +12,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fairground.errors import CapabilityError, FairgroundError
-from fairground.evaluation.settings import Settings
-from fairground.evaluation.tasks.base import Files, Item, Outcome, ScoredTask, WrittenTask
+from fairground.evaluation.tasks.base import Item, Outcome, ScoredTask, Task, WrittenTask
 from fairground.evaluation.tasks.generation import written
 from fairground.types import Completion, Request, Sampling, Score, ScoreRequest
 
@@ -243,7 +242,20 @@ class HarnessItem(Item):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarnessScored(ScoredTask[HarnessItem]):
+class HarnessTask(Task[HarnessItem]):
+    """A task of the harness. `counts_in` are the columns that its answers may count in."""
+
+    in_order: ClassVar[bool] = True
+    counts_in: ClassVar[tuple[str, ...]]
+    documents: Documents
+
+    @property
+    def max_shots(self) -> int | None:
+        return self.documents.most_shots
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarnessScored(HarnessTask, ScoredTask[HarnessItem]):
     """A task that the harness judges by log-likelihoods: `multiple_choice`, `loglikelihood`, `loglikelihood_rolling`.
 
     A text that is longer than the model's context is not read in windows, as the harness's `loglikelihood_rolling`
@@ -252,18 +264,7 @@ class HarnessScored(ScoredTask[HarnessItem]):
     """
 
     kind: ClassVar[str] = "lm-eval scored"
-    keys: ClassVar[frozenset[str]] = frozenset()
     counts_in: ClassVar[tuple[str, ...]] = ("accuracy", "last_word", "bits_per_byte")
-    in_order: ClassVar[bool] = True
-    documents: Documents
-
-    @classmethod
-    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> Self:
-        raise NotImplementedError("it is the harness's, and no suite.toml has it in a table")
-
-    @property
-    def max_shots(self) -> int | None:
-        return self.documents.most_shots
 
     def ask(self, item: HarnessItem, shots: int = 0) -> list[ScoreRequest]:
         instances = self.documents.requests(item.doc, shots, len(self.items))
@@ -298,7 +299,7 @@ class HarnessScored(ScoredTask[HarnessItem]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarnessWritten(WrittenTask[HarnessItem]):
+class HarnessWritten(HarnessTask, WrittenTask[HarnessItem]):
     """A task of the harness that is answered in writing, `generate_until`; as it does by default, without a chat
     template.
 
@@ -306,18 +307,7 @@ class HarnessWritten(WrittenTask[HarnessItem]):
     """
 
     kind: ClassVar[str] = "lm-eval written"
-    keys: ClassVar[frozenset[str]] = frozenset()
     counts_in: ClassVar[tuple[str, ...]] = ("exact_match",)
-    in_order: ClassVar[bool] = True
-    documents: Documents
-
-    @classmethod
-    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> Self:
-        raise NotImplementedError("it is the harness's, and no suite.toml has it in a table")
-
-    @property
-    def max_shots(self) -> int | None:
-        return self.documents.most_shots
 
     def ask(self, item: HarnessItem, shots: int, chat: bool) -> Request:
         (instance,) = self.documents.requests(item.doc, shots, len(self.items))

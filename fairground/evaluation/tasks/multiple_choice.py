@@ -95,13 +95,7 @@ class ChoicesOnly(ScoredTask[ChoiceItem]):
     """
 
     kind: ClassVar[str] = CHOICES_ONLY
-    keys: ClassVar[frozenset[str]] = frozenset()
-    counts_in: ClassVar[tuple[str, ...]] = ()
     prompts: Mapping[str, str]  # by item
-
-    @classmethod
-    def read(cls, name: str, settings: Settings, files: Files, metric: str | None) -> Self:
-        raise NotImplementedError("it is made of tasks, and no suite has it in its table")
 
     @classmethod
     def of(cls, tasks: Sequence[MultipleChoice]) -> ChoicesOnly:
