@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fairground.errors import CapabilityError, FairgroundError, RequestError
 from fairground.evaluation import energy, leaderboard, probe, relevance, response_times
@@ -29,6 +29,8 @@ from fairground.evaluation.tasks import (
     WrittenTask,
 )
 from fairground.types import Generator, ModelInfo
+
+TaskT = TypeVar("TaskT", bound=Task[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,9 @@ def rank(
         raise RequestError("There are no open answers to judge among these tasks; add a task of kind 'open'.")
     id_ = run_id(suite, entrants, limit=limit, scorer=scorer, judging=judging)
     suite = replace(suite, tasks=tuple(first_items(task, limit) for task in suite.tasks))
-    models: dict[str, list[Entrant]] = {}
-    for entrant in entrants:
-        models.setdefault(entrant.name, []).append(entrant)
+    models = by_model(entrants)
     answers = sum(len(task.items) for task in suite.of(OpenAnswers))
-    works = [
-        _work(suite, len(settings)) + (len(settings[0].canaries.items) if settings[0].canaries else 0)
-        for settings in models.values()
-    ]
+    works = [_work(suite, settings) for settings in models.values()]
     after = [len(models) * answers] if scorer else []
     after += [judging.work(len(models), answers) for _ in judging.judges] if judging else []
     meter = Meter(progress, [*works, *after])
@@ -212,26 +209,35 @@ def _shown(suite: Suite) -> tuple[list[ScoredTask[Any]], list[WrittenTask[Any]]]
     return scored, [task for task in shown if isinstance(task, WrittenTask)]
 
 
-def _alike(suite: Suite) -> tuple[list[ScoredTask[Any]], list[WrittenTask[Any]]]:
-    """The tasks that are the same however many examples are shown in others."""
+def _alike(suite: Suite, entrant: Entrant) -> tuple[list[ScoredTask[Any]], list[WrittenTask[Any]]]:
+    """The tasks that are the same however many examples are shown in others, the model's own canaries among them."""
     alike = [task for task in suite.tasks if task.max_shots is None]
     scored = [task for task in alike if isinstance(task, ScoredTask)]
     if counted := [task for task in suite.of(MultipleChoice) if task.metric == "accuracy"]:
         scored.append(ChoicesOnly.of(counted))
+    if entrant.canaries is not None:
+        scored.append(entrant.canaries)
     return scored, [task for task in alike if isinstance(task, WrittenTask)]
+
+
+def by_model(entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
+    """Entrants of one name, which are one model in several settings."""
+    models: dict[str, list[Entrant]] = {}
+    for entrant in entrants:
+        models.setdefault(entrant.name, []).append(entrant)
+    return models
 
 
 def asked(suite: Suite, settings: Sequence[Entrant]) -> list[tuple[list[Any], int]]:
     """What one model is measured on in these settings: tasks that go together, and their number of solved examples."""
     with_shots = [(tasks, entrant.shots) for entrant in settings for tasks in _shown(suite)]
-    return [*with_shots, *((tasks, 0) for tasks in _alike(suite))]
+    return [*with_shots, *((tasks, 0) for tasks in _alike(suite, settings[0]))]
 
 
-def _work(suite: Suite, settings: int) -> int:
-    """What `Meter` counts for one model that is shown examples in so many settings."""
-    with_shots = sum(len(task.items) for tasks in _shown(suite) for task in tasks)
-    once = sum(len(task.items) for tasks in _alike(suite) for task in tasks)
-    return settings * with_shots + once + suite.probe.total
+def _work(suite: Suite, settings: Sequence[Entrant]) -> int:
+    """What `Meter` counts for one model in these settings."""
+    items = sum(len(task.items) for tasks, _ in asked(suite, settings) for task in tasks)
+    return items + suite.probe.total
 
 
 def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: Journal) -> list[Row]:
@@ -255,16 +261,18 @@ def _measure(settings: Sequence[Entrant], suite: Suite, meter: Meter, journal: J
     try:
         can, bench = generator.info.can, Bench(generator, journal, rows[0].identity)
         scored, written = _shown(suite)
-        scored_once, written_once = _alike(suite)
-        if first.canaries is not None:
-            scored_once.append(first.canaries)
+        scored_once, written_once = _alike(suite, first)
         if can.generate:
             # While nothing else is under way.
             _time(generator, suite, first.device, shared, meter.of("response_time"))
-            for result in bench.write_together(_judgeable(written_once, shared), 0, meter.of):
+            written_once, notes = judgeable(written_once)
+            shared.notes += notes
+            for result in bench.write_together(written_once, 0, meter.of):
                 shared.add(result)
+            written, notes = judgeable(written)
             for row in rows:
-                for result in bench.write_together(_judgeable(written, row.own), row.shots, meter.of):
+                row.own.notes += notes
+                for result in bench.write_together(written, row.shots, meter.of):
                     row.own.add(result)
         else:
             shared.notes.append("It cannot generate text, so response time and what is written are not measured.")
@@ -301,17 +309,17 @@ def _time(
     shared.errors += response_times.failure_sentences(shared.times)
 
 
-def _judgeable(tasks: Sequence[WrittenTask[Any]], measured: Measured) -> list[WrittenTask[Any]]:
-    """The tasks whose answers can be judged here. Of the others nothing is written, and a note says why."""
-    able = []
+def judgeable(tasks: Sequence[TaskT]) -> tuple[list[TaskT], list[str]]:
+    """The tasks whose answers can be judged here, and for each of the others a note that says why not."""
+    able, notes = [], []
     for task in tasks:
         try:
             task.can_judge()
         except CapabilityError as error:
-            measured.notes.append(f"{task.name} is not measured: {error}")
+            notes.append(f"{task.name} is not measured: {error}")
         else:
             able.append(task)
-    return able
+    return able, notes
 
 
 def _raise_if_all_failed(rows: Sequence[Row]) -> None:

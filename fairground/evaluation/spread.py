@@ -11,11 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from fairground.errors import CapabilityError, FairgroundError
+from fairground.errors import FairgroundError
 from fairground.evaluation.journal import Entry, Journal
 from fairground.evaluation.measure import Bench, Known
 from fairground.evaluation.progress import Progress
-from fairground.evaluation.runner import Entrant, asked, check, first_items
+from fairground.evaluation.runner import Entrant, asked, by_model, check, first_items, judgeable
 from fairground.evaluation.suite import Suite
 from fairground.evaluation.tasks import ScoredTask, Task, WrittenTask
 from fairground.types import Generator
@@ -107,30 +107,18 @@ def cut_into_shards(entrants: Sequence[Entrant], suite: Suite, journal: Journal)
 
     What cannot be judged here is left out: the ranking notes why.
     """
-    models: dict[str, list[Entrant]] = {}
-    for entrant in entrants:
-        models.setdefault(entrant.name, []).append(entrant)
     shards: list[Shard] = []
-    for name, settings in models.items():
+    for name, settings in by_model(entrants).items():
         identity = settings[0].identity or name
         for tasks, shots in asked(suite, settings):
             left: list[tuple[Task[Any], Any]] = []
-            for task in filter(_judgeable, tasks):
+            for task in judgeable(tasks)[0]:
                 known = journal.known(identity, task.name, shots)
                 left += [(task, item) for item in task.items if item.id not in known]
             for start in range(0, len(left), STRETCH):
                 stretch = _regrouped(left[start : start + STRETCH])
                 shards.append(Shard(name, identity, shots, stretch))
     return shards
-
-
-def _judgeable(task: Task[Any]) -> bool:
-    if isinstance(task, WrittenTask):
-        try:
-            task.can_judge()
-        except CapabilityError:
-            return False
-    return True
 
 
 def _regrouped(pairs: Sequence[tuple[Task[Any], Any]]) -> tuple[Task[Any], ...]:

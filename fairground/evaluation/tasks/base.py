@@ -71,6 +71,9 @@ class Task(ABC, Generic[ItemT]):
         """How many solved examples every item can be shown; None where the task has no use for them."""
         return None
 
+    def can_judge(self) -> None:
+        """Raises CapabilityError where what judges the answers is not installed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredTask(Task[ItemT]):
@@ -104,9 +107,6 @@ class WrittenTask(Task[ItemT]):
     def judge_turns(self, item: ItemT, asked: Sequence[Request], said: Sequence[Completion]) -> Outcome:
         """What the answers of all turns are worth; most tasks have one turn."""
         return self.judge(item, asked[0], said[0])
-
-    def can_judge(self) -> None:
-        """Raises CapabilityError where what judges the answers is not installed."""
 
 
 class SuiteKind(Protocol):
