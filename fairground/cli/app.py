@@ -73,6 +73,7 @@ class Opening:
 
     def __init__(self, threads: int | None, device: str, deterministic: bool, allow_pickle: bool) -> None:
         self.threads, self.device = threads, device
+        self._contents: dict[Path, str] = {}  # hashes, as gigabytes are read for one
         self.deterministic, self.allow_pickle = deterministic, allow_pickle
 
     def fetch(self, reference: Reference) -> None:
@@ -118,11 +119,13 @@ class Opening:
 
         if reference.kind not in ("catalogue", "path"):
             return reference.target
-        content = content_hash(self._located(reference))
+        path = self._located(reference)
+        if path not in self._contents:
+            self._contents[path] = content_hash(path)
         # With another number of threads, sums may be rounded otherwise.
         threads = f" {self.threads or cores()} threads" if self.device == "cpu" else ""
         how = f"{self.device}{threads}{' deterministic' if self.deterministic else ''}"
-        return f"{content[:32]} {reference.precision} {how}"
+        return f"{self._contents[path][:32]} {reference.precision} {how}"
 
     def weights(self, name: str) -> tuple[Decoder, Tokenizer]:
         """A local model's decoder and tokenizer alone, for a teacher. Raises a FairgroundError."""

@@ -96,7 +96,7 @@ def rank(
     from fairground.evaluation.environment import cores
     from fairground.evaluation.every_eval_ever import every_eval_ever_files
     from fairground.evaluation.exposure import read_canaries
-    from fairground.evaluation.files import leaderboard_text, scores_text, write_run
+    from fairground.evaluation.files import leaderboard_text, scores_text, write_files, write_run
     from fairground.evaluation.lm_eval_layout import lm_eval_files
     from fairground.evaluation.prices import priced
     from fairground.evaluation.report import html_report
@@ -189,11 +189,10 @@ def rank(
         run = replace(run, leaderboard=priced(run.leaderboard, price_table))
         findings = sentences(run.leaderboard, most=MOST_SENTENCES, where="the table beneath")
         laid_out = lm_eval_files(run, loaded)
-        files = {"report.html": html_report(run.leaderboard, run.samples, findings), **laid_out}
-        write_run(run, folder, files)
+        write_run(run, folder, {"report.html": html_report(run.leaderboard, run.samples, findings), **laid_out})
         finish_run(opened, id_, leaderboard_text(run), scores_text(run))
     if records := every_eval_ever_files(laid_out):
-        write_run(run, folder, {**files, **records})
+        write_files(folder, records)
     changes = compare_runs(earlier, (run.leaderboard, run.scores)) if earlier else []
     fallen = [entry for entry in changes if entry["fell"]]
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +51,7 @@ def with_goodput(suite: Suite, target: str | None) -> Suite:
 
 def suite_named(name: str, include_path: Path | None, own_shots: bool) -> Suite:
     """The suite. Where nobody gave a number of examples, the harness's tasks show as many as they say (`own_shots`)."""
-    from fairground.evaluation.lm_eval_suite import PREFIX, load_lm_eval
-    from fairground.evaluation.suite import load_suite
+    from fairground.evaluation.suite import LM_EVAL, load_suite
 
-    if name.startswith(PREFIX):
-        with err.status("reading the harness's tasks"):
-            return load_lm_eval(name, include_path=include_path, own_shots=own_shots)
-    if include_path is not None:
-        raise RequestError(f"--include-path is for tasks of the harness; name them with --suite {PREFIX}TASK,TASK.")
-    return load_suite(name)
+    with err.status("reading the harness's tasks") if name.startswith(LM_EVAL) else nullcontext():
+        return load_suite(name, include_path=include_path, own_shots=own_shots)

@@ -114,13 +114,6 @@ def compare_differences(differences_NP: Floats, clusters: Sequence[str], resampl
     return tests
 
 
-def compare_pair(a: Floats, b: Floats, clusters: Sequence[str], *, resamples: int = RESAMPLES) -> PairedTest:
-    """The test that fits the values: right or wrong on independent items, or means of anything else."""
-    if _right_wrong(a, b, clusters):
-        return compare_right_wrong(a, b)
-    return compare_means(a, b, clusters, resamples=resamples)
-
-
 def _right_wrong(a: Floats, b: Floats, clusters: Sequence[str]) -> bool:
     return bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all()) and len(set(clusters)) == len(a)
 

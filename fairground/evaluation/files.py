@@ -30,23 +30,27 @@ def scores_text(run: Run) -> str:
 
 
 def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = None) -> list[Path]:
-    """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (report.html and others),
-    which may lie in folders within ("lm-eval/MODEL/results_DATE.json").
+    """Writes leaderboard.json, samples.jsonl, scores.jsonl, times.jsonl and the given files (report.html and others).
 
-    Where models judged, there is judgements.jsonl too.
-
-    Returns their paths. What a clock tells is in times.jsonl and leaderboard.json alone, so that the same run gives the
-    same bytes in the others.
-
-    Everything is written and synced under temporary names first and then renamed, leaderboard.json last: each file is
-    whole whenever this is interrupted, and a new leaderboard.json says that the others are there too. Raises
-    FairgroundError where the folder cannot be written to, and ValueError for a name that leads out of it.
+    Where models judged, there is judgements.jsonl too; an earlier run's is removed. Returns their paths. What a clock
+    tells is in times.jsonl and leaderboard.json alone, so that the same run gives the same bytes in the others. A new
+    leaderboard.json, which comes last, says that the others are there too. Raises as `write_files`.
     """
     texts = {SAMPLES: _lines(run.samples), SCORES: scores_text(run), TIMES: _lines(run.times)}
     if run.judgements:
         texts[JUDGEMENTS] = _lines(run.judgements)
     texts.update(files or {})
     texts[LEADERBOARD] = leaderboard_text(run)
+    return write_files(out_dir, texts, without=() if run.judgements else (JUDGEMENTS,))
+
+
+def write_files(out_dir: str | Path, texts: Mapping[str, str], *, without: Sequence[str] = ()) -> list[Path]:
+    """Writes files by their names, or their paths within the folder ("lm-eval/MODEL/results_DATE.json").
+
+    Everything is written and synced under temporary names first and then renamed, in the order of `texts`: each file is
+    whole whenever this is interrupted. Then files of the names in `without` are removed. Raises FairgroundError where
+    the folder cannot be written to, and ValueError for a name that leads out of it.
+    """
     for name in texts:
         if Path(name).is_absolute() or ".." in Path(name).parts or Path(name).as_posix() != name:
             raise ValueError(f"{name!r} must be a plain file name, or a path within the run's folder")
@@ -60,9 +64,8 @@ def write_run(run: Run, out_dir: str | Path, files: Mapping[str, str] | None = N
         for written, path in temporary.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(written, path)
-        if JUDGEMENTS not in texts:
-            # An earlier run's, in a folder that now holds a run without judges.
-            (folder / JUDGEMENTS).unlink(missing_ok=True)
+        for name in without:
+            (folder / name).unlink(missing_ok=True)
         _sync(folder)
     except OSError as error:
         raise FairgroundError(

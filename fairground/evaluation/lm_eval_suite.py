@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 
 from fairground.errors import CapabilityError, FairgroundError, MissingExtra, SuiteError
-from fairground.evaluation.suite import ProbeSettings, Suite
+from fairground.evaluation.suite import LM_EVAL, ProbeSettings, Suite
 from fairground.evaluation.tasks.harness import SEEDS, Documents, HarnessItem, HarnessScored, HarnessWritten, sampling
-
-PREFIX = "lm-eval:"
 
 
 def load_lm_eval(names: str, *, include_path: Path | None = None, own_shots: bool = False) -> Suite:
@@ -42,9 +40,9 @@ def load_lm_eval(names: str, *, include_path: Path | None = None, own_shots: boo
         raise MissingExtra(
             f"The harness's tasks need {missing.name}; install it with: pip install 'fairground[lm-eval]'"
         ) from None
-    wanted = [name.strip() for name in names.removeprefix(PREFIX).split(",") if name.strip()]
+    wanted = [name.strip() for name in names.removeprefix(LM_EVAL).split(",") if name.strip()]
     if not wanted:
-        raise SuiteError(f"{names!r} names no task; write, for example, {PREFIX}hellaswag,arc_easy.")
+        raise SuiteError(f"{names!r} names no task; write, for example, {LM_EVAL}hellaswag,arc_easy.")
     if include_path is not None and not include_path.is_dir():
         raise SuiteError(f"--include-path {include_path} is not a folder; name one with the tasks' YAML files.")
     with _quiet(datasets), _seeded():

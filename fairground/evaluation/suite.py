@@ -41,6 +41,9 @@ BUILT_IN = Path(__file__).parent / "suites"
 DATA = "FAIRGROUND_DATA"
 """The environment variable that names the folder in which a suite's `data:` files lie."""
 
+LM_EVAL = "lm-eval:"
+"""What the names of lm-evaluation-harness's tasks begin with."""
+
 TaskT = TypeVar("TaskT", bound="Task[Any]")
 
 
@@ -112,15 +115,18 @@ def described() -> list[tuple[str, str, str]]:
     return [(name, top.text("description", ""), top.text("licence")) for name, top in tops]
 
 
-def load_suite(name_or_path: str | Path) -> Suite:
+def load_suite(name_or_path: str | Path, *, include_path: Path | None = None, own_shots: bool = True) -> Suite:
     """Reads a suite of the package by name, the user's own by the path of its folder, or "lm-eval:TASK,TASK".
 
-    Raises SuiteError, naming file and line, for the first thing in it that is wrong.
+    `include_path` and `own_shots` are for the last of these, see `load_lm_eval`. Raises SuiteError, naming file and
+    line, for the first thing in it that is wrong, and RequestError for an `include_path` that nothing would read.
     """
-    if str(name_or_path).startswith("lm-eval:"):
+    if str(name_or_path).startswith(LM_EVAL):
         from fairground.evaluation.lm_eval_suite import load_lm_eval
 
-        return load_lm_eval(str(name_or_path), own_shots=True)
+        return load_lm_eval(str(name_or_path), include_path=include_path, own_shots=own_shots)
+    if include_path is not None:
+        raise RequestError(f"--include-path is for tasks of the harness; name them with --suite {LM_EVAL}TASK,TASK.")
     if str(name_or_path) in built_in_suites():
         return _Reader(BUILT_IN / str(name_or_path)).suite()
     folder = Path(name_or_path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from fairground.evaluation import comparison
-from fairground.evaluation.comparison import compare_means, compare_pair, holm, mid_p_mcnemar, tango_interval
+from fairground.evaluation.comparison import compare_all, compare_means, holm, mid_p_mcnemar, tango_interval
 
 # Bentur et al. 2009 (airway hyper-responsiveness) and Cavo et al. 2012 (complete response), the two examples of
 # Fagerland, Lydersen & Laake 2013; the limits are those of their R package `contingencytables`.
@@ -81,11 +83,17 @@ def test_bootstrap_p_and_interval_agree_and_are_near_the_t_test() -> None:
 
 def test_equal_models_do_not_differ() -> None:
     a = np.array([0.5, 1.0, 0.0, 1.0])
-    same = compare_pair(a, a, list("abcd"))
-    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+    def compared(values: np.ndarray, clusters: str) -> dict[str, Any]:
+        own = {str(i): (float(value), cluster) for i, (value, cluster) in enumerate(zip(values, clusters, strict=True))}
+        (found,) = compare_all([({}, own, own)])
+        return found
+
+    same = compared(a, "abcd")
+    assert (same["difference"], same["low"], same["high"], same["p"]) == (0, 0, 0, 1)
     right = np.array([1.0, 0.0, 1.0])
-    assert compare_pair(right, right, list("abc")).p == 1
-    assert compare_pair(right, right, list("aab")).method == "paired cluster bootstrap"
+    assert compared(right, "abc")["p"] == 1
+    assert compared(right, "aab")["method"] == "paired cluster bootstrap"
 
 
 def test_smallest_detectable_difference_solves_connors_formula() -> None:
