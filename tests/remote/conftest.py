@@ -23,20 +23,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., FakeServer]]:
-    """Makes fake servers: `serve(echo=False)`."""
-    servers: list[FakeServer] = []
-
-    def make(**switches: Any) -> FakeServer:
-        servers.append(FakeServer(**switches))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
-
-
-@pytest.fixture
 def connect() -> Iterator[Callable[..., OpenAIGenerator]]:
     """Opens a generator over a fake server and forgets what was asked to open it."""
     opened: list[OpenAIGenerator] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,16 @@ MODEL = "commons-llama-4m"
 TASKS = "healthcare,order_random,open"
 
 
-@pytest.fixture
-def fake() -> Iterator[Callable[..., FakeServer]]:
-    servers: list[FakeServer] = []
-
-    def make(**switches: Any) -> FakeServer:
-        servers.append(FakeServer(**switches))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
-
-
 def test_each_is_treated_as_it_deserves(
     start: Callable[..., tuple[subprocess.Popen[str], str]],
-    fake: Callable[..., FakeServer],
+    serve: Callable[..., FakeServer],
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transport, "FIRST_WAIT_S", 0.004)
     _, url = start(MODEL, "--deterministic", "--threads", 1)
     served = f"openai:{MODEL}@{url}/v1"
-    moody = fake(echo=False, faults_spare_one_token=True)  # it cannot score, and answers at the second or third time
+    moody = serve(echo=False, faults_spare_one_token=True)  # it cannot score, and answers at the second or third time
     moody.faults = [
         Fault(429, {"retry-after": "0.01"}),
         *[Fault()] * 6,  # the response time
@@ -50,11 +37,11 @@ def test_each_is_treated_as_it_deserves(
         Fault(cut_after=3),
         Fault(end_after=2),
     ]
-    mute = fake(faults_spare_one_token=True)  # scores, and never comes to the end of an answer
+    mute = serve(faults_spare_one_token=True)  # scores, and never comes to the end of an answer
     mute.faults = [Fault(end_after=1)] * 1000
-    broken = fake()
+    broken = serve()
     broken.faults = [Fault(500)] * 1000
-    gone = fake()
+    gone = serve()
     gone.close()
     others = [server.reference for server in (moody, mute, broken, gone)]
     done = command(
