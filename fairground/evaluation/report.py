@@ -16,7 +16,7 @@ from fairground.evaluation.report_charts import charts
 from fairground.evaluation.report_fairness import fairness
 from fairground.evaluation.report_judges import judges_section
 from fairground.evaluation.report_leaderboard import beside, leaderboard_table
-from fairground.evaluation.report_markup import text
+from fairground.evaluation.report_markup import estimated, row, table, text
 from fairground.evaluation.report_pareto import fronts
 from fairground.evaluation.report_samples import browser
 from fairground.evaluation.report_shots import shot_curves
@@ -121,14 +121,10 @@ def _differences(leaderboard: Mapping[str, Any], sentences: Sequence[str]) -> st
     if not comparisons:
         return body
     columns = {column.metric: column for column in (*c.COLUMNS, *c.MORE)}
-    rows = "".join(_comparison(comparison, columns) for comparison in comparisons)
+    rows = [_comparison(comparison, columns) for comparison in comparisons]
     heads = ("Measure", "Model", "against", "Difference", "p (Holm)", "n", "Significant")
-    return (
-        f"{body}<details><summary>All {len(comparisons)} comparisons</summary>"
-        '<div class="scroll" role="group" tabindex="0" aria-label="All comparisons"><table><thead><tr>'
-        + "".join(f'<th scope="col">{head}</th>' for head in heads)
-        + f"</tr></thead><tbody>{rows}</tbody></table></div></details>"
-    )
+    whole = table(heads, rows, label="All comparisons")
+    return f"{body}<details><summary>All {len(comparisons)} comparisons</summary>{whole}</details>"
 
 
 def _comparison(comparison: Mapping[str, Any], columns: Mapping[str, c.Column]) -> str:
@@ -144,30 +140,25 @@ def _comparison(comparison: Mapping[str, Any], columns: Mapping[str, c.Column]) 
     p = comparison.get("p")
     chance = c.DASH if not isinstance(p, int | float) else "< 0.001" if p < 0.001 else f"{p:.3f}"
     cells = (comparison.get("a"), comparison.get("b"), difference, chance, comparison.get("n", c.DASH))
-    return (
-        f'<tr><th scope="row">{text(column.title)}</th>{"".join(f"<td>{text(str(cell))}</td>" for cell in cells)}'
-        f"<td>{'<b>yes</b>' if comparison.get('significant') else 'no'}</td></tr>"
-    )
+    significant = "<b>yes</b>" if comparison.get("significant") else "no"
+    return row(text(column.title), (*map(text, cells), significant))
 
 
 def _baselines(leaderboard: Mapping[str, Any]) -> str:
     baselines = _run(leaderboard).get("baselines") or {}
     entries = [("Always the longest choice", baselines.get("longest_choice"))]
     entries += [(f"{label}, shown the choices only", e) for label, e in (baselines.get("choices_only") or {}).items()]
-    rows = "".join(
-        f'<tr><th scope="row">{text(label)}</th><td>{c.ACCURACY.number(found.value)}'
-        f"<small>{c.ACCURACY.interval(found)}</small></td><td>{c.DASH if found.n is None else found.n}</td></tr>"
+    rows = [
+        row(text(label), (estimated(c.ACCURACY, found), c.DASH if found.n is None else str(found.n)))
         for label, entry in entries
         if (found := c.estimate(entry)) is not None
-    )
+    ]
     if not rows:
         return "<p>No baseline was measured in this run.</p>"
     return (
         f"<p>What can be had without reading the question. A baseline above chance "
         f"({c.chance(leaderboard, 'accuracy'):.0%}) would mean that the items give their answers away.</p>"
-        '<div class="scroll" role="group" tabindex="0" aria-labelledby="baselines-title"><table><thead><tr>'
-        '<th scope="col">Baseline</th><th scope="col">Accuracy <small>%</small></th><th scope="col">Items</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>"
+        + table(["Baseline", "Accuracy <small>%</small>", "Items"], rows, by="baselines-title")
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fairground.evaluation import columns as c
 from fairground.evaluation.groups import FEWEST
-from fairground.evaluation.report_markup import label, table, text
+from fairground.evaluation.report_markup import estimated, label, row, table, text
 
 _SHARE = c.Column("share", "", "%")
 _BIAS = c.Column("brier", "", "")  # printed with two decimals, as the Brier score is
@@ -53,15 +53,12 @@ def fairness(leaderboard: Mapping[str, Any]) -> str:
     if not measures:
         return "<p>Nothing of this was measured in this run.</p>"
     rows = [
-        f'<tr><th scope="row">{text(measure.title)}</th>'
-        + "".join(f"<td>{c.DASH if cell is None else cell}</td>" for cell in measure.cells)
-        + "</tr>"
-        for measure in measures
+        row(text(measure.title), (c.DASH if cell is None else cell for cell in measure.cells)) for measure in measures
     ]
     meanings = dict.fromkeys(measure.meaning for measure in measures)
     said = "".join(f"<li>{text(meaning)}</li>" for meaning in meanings)
     heads = ["Measure", *(label(c.name(model)) for model in models)]
-    return f'{table(heads, rows, "fairness-title", "fairness")}<ul class="meanings">{said}</ul>'
+    return f'{table(heads, rows, by="fairness-title", kind="fairness")}<ul class="meanings">{said}</ul>'
 
 
 def _measures(models: Sequence[Mapping[str, Any]]) -> Iterator[_Measure]:
@@ -103,7 +100,7 @@ def _tasks_with(models: Sequence[Mapping[str, Any]], measure: str) -> list[str]:
 
 def _estimate(entry: Any, column: c.Column = _SHARE) -> str | None:
     found = c.estimate(entry)
-    return None if found is None else f"{column.number(found.value)}<small>{column.interval(found)}</small>"
+    return None if found is None else estimated(column, found)
 
 
 def _gap(entry: Any) -> str | None:

@@ -3,11 +3,11 @@ with people."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fairground.evaluation import columns as c
+from fairground.evaluation.report_markup import estimated, row, table, text
 
 _WIN_RATE = next(column for column in c.MORE if column.metric == "win_rate")
 _JUDGED = next(column for column in c.COLUMNS if column.metric == "judged")
@@ -86,7 +86,7 @@ def alpha_text(entry: Any) -> str | None:
 def _judge(judge: Mapping[str, Any], i: int, count: int) -> str:
     name = str(judge.get("model"))
     if judge.get("error"):
-        return f"<h3>{_text(name)}</h3><p>This judge failed: {_text(str(judge['error']))}</p>"
+        return f"<h3>{text(name)}</h3><p>This judge failed: {text(judge['error'])}</p>"
     said = [f"{c.fact(judge, 'precision')}; {_WAYS[judge['way']]}.", *remarks(judge)]
     if count > 1 and i == 0:
         said.insert(1, "The leaderboard's grades and win rates are this judge's.")
@@ -94,46 +94,25 @@ def _judge(judge: Mapping[str, Any], i: int, count: int) -> str:
         said.append(f"The first answer that could not be read: {str(judge['first_unreadable']).strip()!r}.")
     if judge.get("first_failure"):
         said.append(f"The first failure: {judge['first_failure']}")
-    body = f'<h3 id="judge-{i}">{_text(name)}</h3><ul>' + "".join(f"<li>{_text(line)}</li>" for line in said) + "</ul>"
-    labels = list(dict.fromkeys([*(judge.get("grades") or {}), *(judge.get("win_rates") or {})]))
-    if labels:
-        rows = [
-            [label, _cell(_JUDGED, (judge.get("grades") or {}).get(label)), _cell(_WIN_RATE, rate)]
-            for label in labels
-            for rate in [(judge.get("win_rates") or {}).get(label)]
-        ]
-        heads = ("Model", "Grade <small>of 5</small>", "Win rate <small>%</small>")
-        body += _table(heads, rows, f"What {name} says of each model")
+    body = f'<h3 id="judge-{i}">{text(name)}</h3><ul>' + "".join(f"<li>{text(line)}</li>" for line in said) + "</ul>"
+    grades, rates = judge.get("grades") or {}, judge.get("win_rates") or {}
+    if labels := list(dict.fromkeys([*grades, *rates])):
+        heads = ["Model", "Grade <small>of 5</small>", "Win rate <small>%</small>"]
+        rows = [row(text(own), (_cell(_JUDGED, grades.get(own)), _cell(_WIN_RATE, rates.get(own)))) for own in labels]
+        body += table(heads, rows, label=f"What {name} says of each model")
     if pairs := judge.get("pairs"):
+        heads = ["Pair", "Win rate <small>%</small>", "Wins", "Ties", "Losses"]
         rows = [
-            [
-                f"{pair['a']} over {pair['b']}",
-                _cell(_WIN_RATE, pair["win_rate"]),
-                *(f"<td>{pair[key]:,}</td>" for key in ("wins", "ties", "losses")),
-            ]
+            row(
+                text(f"{pair['a']} over {pair['b']}"),
+                (_cell(_WIN_RATE, pair["win_rate"]), *(f"{pair[key]:,}" for key in ("wins", "ties", "losses"))),
+            )
             for pair in pairs
         ]
-        columns = ("Pair", "Win rate <small>%</small>", "Wins", "Ties", "Losses")
-        body += _table(columns, rows, f"What {name} says of each pair")
+        body += table(heads, rows, label=f"What {name} says of each pair")
     return body
 
 
 def _cell(column: c.Column, entry: Any) -> str:
     found = c.estimate(entry)
-    if found is None:
-        return f"<td>{c.DASH}</td>"
-    return f"<td>{column.number(found.value)}<small>{column.interval(found)}</small></td>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str:
-    """The first cell of each row is a name, the others are cells already."""
-    body = "".join(f'<tr><th scope="row">{_text(name)}</th>{"".join(cells)}</tr>' for name, *cells in rows)
-    return (
-        f'<div class="scroll" role="group" tabindex="0" aria-label="{_text(label)}"><table><thead><tr>'
-        + "".join(f'<th scope="col">{head}</th>' for head in heads)
-        + f"</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _text(text: str) -> str:
-    return html.escape(c.printable(text))
+    return c.DASH if found is None else estimated(column, found)

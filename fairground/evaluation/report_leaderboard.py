@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairground.evaluation import columns as c
-from fairground.evaluation.report_markup import label, table, text
+from fairground.evaluation.report_markup import estimated, label, table, text
 
 _IN_FAIRNESS = frozenset({"accuracy_gap", "stereotype"})  # they stand in the fairness table
 
@@ -27,8 +27,9 @@ def leaderboard_table(leaderboard: Mapping[str, Any]) -> str:
     accuracy, coherence = (c.chance(leaderboard, metric) for metric in ("accuracy", "coherence"))
     weights = (leaderboard.get("run") or {}).get("weights")
     total = f"Weighted total, with the weights that were given: {c.weights(weights)}. " if weights else ""
+    heads = ["Model", *_heads(shown), "Memory <small>MB</small>"]
     return (
-        f"{table(['Model', *_heads(shown), 'Memory <small>MB</small>'], rows, 'leaderboard-title', 'leaderboard')}"
+        f"{table(heads, rows, by='leaderboard-title', kind='leaderboard')}"
         f'<p class="about">Beneath each number: its 95% interval. {marked} '
         f"Chance: accuracy {accuracy:.0%}, sentence order {coherence:.0%}. {text(total)}"
         f"{c.DASH}: not measured, see the notes.</p><details><summary>What the columns mean</summary>"
@@ -59,7 +60,7 @@ def beside(leaderboard: Mapping[str, Any]) -> str:
     for i, model in enumerate(c.ranked(leaderboard)):
         cells = "".join(_number(column, model, i, frozenset()) for column in shown)
         rows.append(f'<tr><th scope="row">{label(c.name(model))}</th>{cells}</tr>')
-    return f"{table(['Model', *_heads(shown)], rows, 'beside-title', 'beside')}{_meanings(shown)}"
+    return f"{table(['Model', *_heads(shown)], rows, by='beside-title', kind='beside')}{_meanings(shown)}"
 
 
 def _meanings(columns: Sequence[c.Column]) -> str:
@@ -85,4 +86,4 @@ def _number(column: c.Column, model: Mapping[str, Any], i: int, best: frozenset[
     if found is None:
         return f'<td><a href="#note-{i}" aria-label="{column.title} not measured: see the note">{c.DASH}</a></td>'
     mark = ' class="best"' if model.get("model") in best else ""
-    return f"<td{mark}>{column.number(found.value)}<small>{column.interval(found)}</small></td>"
+    return f"<td{mark}>{estimated(column, found)}</td>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fairground.evaluation import columns as c
+from fairground.evaluation.report_markup import row, table, text
 
 MEASURES = (
     ("ttft_ms", "First token", "time to first token"),
@@ -37,11 +37,11 @@ def times(leaderboard: Json) -> str:
     models = [model for model in c.ranked(leaderboard) if _loads(model)]
     if not models:
         return "<p>No response time was measured in this run.</p>"
-    parts = [f"<p>{_text(conditions(leaderboard))}</p><p>{_text(_ABOUT)}</p>"]
+    parts = [f"<p>{text(conditions(leaderboard))}</p><p>{text(_ABOUT)}</p>"]
     for at in _concurrencies(models):
         parts.append(_table(models, at, leaderboard))
     if target := _target(leaderboard):
-        parts.append(f"<p>{_text(_GOODPUT.format(target=target))}</p>")
+        parts.append(f"<p>{text(_GOODPUT.format(target=target))}</p>")
     parts.append(_energy_and_price(models, leaderboard))
     return "".join(parts)
 
@@ -136,7 +136,7 @@ def _energies(leaderboard: Json) -> Iterator[tuple[str, Json]]:
 def _table(models: Sequence[Json], at: str, leaderboard: Json) -> str:
     target = _target(leaderboard)
     heads = "".join(
-        f'<th scope="col" title="{_text(meaning)}">{title} <small>ms</small></th>' for _, title, meaning in MEASURES
+        f'<th scope="col" title="{text(meaning)}">{title} <small>ms</small></th>' for _, title, meaning in MEASURES
     )
     heads += '<th scope="col">Output <small>tokens/s in all</small></th>'
     heads += '<th scope="col">Goodput <small>%, requests/s</small></th>' if target else ""
@@ -156,7 +156,7 @@ def _table(models: Sequence[Json], at: str, leaderboard: Json) -> str:
         cells.append(_joules(load.get("energy"), "j_per_1k_tokens"))
         cells.append(f"{load.get('requests', 0)}<small>{load.get('failed', 0)} failed</small>")
         cells.append(f"{_lengths(load.get('prompt_tokens'))}<small>{_lengths(load.get('output_tokens'))}</small>")
-        rows += f'<tr><th scope="row">{_text(c.name(model))}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        rows += row(text(c.name(model)), cells)
     title = "One request at a time" if at == "1" else f"{at} requests in flight"
     return (
         f'<h3 id="times-{at}">{title}</h3><div class="scroll" role="group" tabindex="0" aria-labelledby="times-{at}">'
@@ -166,29 +166,26 @@ def _table(models: Sequence[Json], at: str, leaderboard: Json) -> str:
 
 def _energy_and_price(models: Sequence[Json], leaderboard: Json) -> str:
     sources = dict.fromkeys(str(energy["source"]) for _, energy in _energies(leaderboard))
-    said = f"<h3>Energy and price</h3><p>{_text(_ENERGY)}</p>" if sources else "<h3>Energy and price</h3>"
-    said += "".join(f"<p>{_text(source[:1].upper() + source[1:])}.</p>" for source in sources)
-    rows = ""
+    said = f"<h3>Energy and price</h3><p>{text(_ENERGY)}</p>" if sources else "<h3>Energy and price</h3>"
+    said += "".join(f"<p>{text(source[:1].upper() + source[1:])}.</p>" for source in sources)
+    rows = []
     for model in models:
         energy, price = _load_energy(model, "1") or {}, (model.get("metrics") or {}).get("price_per_mtok")
         cells = [_joules(energy, "j_per_1k_tokens"), _joules(energy, "j_per_1k_tokens_above_idle")]
         cells += [_watts(energy.get("mean_w"), energy), _watts(energy.get("idle_w"), energy)]
-        cells += [_money(price, "input"), _money(price, "output"), _text(_cost(model))]
-        how = _text(" ".join(filter(None, (str(price["method"]), price.get("since"))))) if price else c.DASH
+        cells += [_money(price, "input"), _money(price, "output"), text(_cost(model))]
+        how = text(" ".join(filter(None, (str(price["method"]), price.get("since"))))) if price else c.DASH
         cells.append(how)
-        rows += f'<tr><th scope="row">{_text(c.name(model))}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        rows.append(row(text(c.name(model)), cells))
     heads = (
         ("Energy", "J per 1,000 tokens"), ("Above idle", "J per 1,000 tokens"), ("Power", "W"), ("Idle", "W"),
         ("Read", "per million tokens"), ("Written", "per million tokens"), ("1,000 requests", "of the lengths above"),
         ("Price from", ""),
     )  # fmt: skip
-    head = "".join(f'<th scope="col">{title} <small>{unit}</small></th>' for title, unit in heads)
+    titles = ["Model", *(f"{title} <small>{unit}</small>" for title, unit in heads)]
     if not (leaderboard.get("run") or {}).get("prices"):
         said += "<p>No prices: write them into prices.toml in $FAIRGROUND_HOME, or give --prices FILE.</p>"
-    return (
-        f'{said}<div class="scroll" role="group" tabindex="0" aria-label="Energy and price, one request at a time">'
-        f'<table><thead><tr><th scope="col">Model</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    return said + table(titles, rows, label="Energy and price, one request at a time")
 
 
 def _distribution(found: Any) -> str:
@@ -228,7 +225,7 @@ def _money(price: Any, key: str) -> str:
     found = c.estimate({"value": (price or {}).get(key)})
     if found is None:
         return c.DASH
-    return f"{'~' if price.get('estimate') else ''}{found.value:.3g} {_text(str(price['currency']))}"
+    return f"{'~' if price.get('estimate') else ''}{found.value:.3g} {text(str(price['currency']))}"
 
 
 def _cost(model: Json) -> str:
@@ -240,7 +237,3 @@ def _lengths(counts: Any) -> str:
     if not isinstance(counts, Mapping):
         return c.DASH
     return f"{counts['min']}" if counts["min"] == counts["max"] else f"{counts['min']}–{counts['max']}"
-
-
-def _text(text: str) -> str:
-    return html.escape(c.printable(text))
