@@ -6,8 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OURS := commons-gpt2-4m commons-gpt-neo-4m commons-gpt-j-4m commons-llama-4m commons-mistral-4m commons-5gram
 RANK := $(BIN)/fairground rank smollm2 smollm2,shots=5 'smollm2\#int4' $(OURS) uniform
 
-.PHONY: rank test verify lint clean chromium
+.PHONY: up rank test verify lint clean chromium
 .DELETE_ON_ERROR:
+
+# The site, with real models: those of our own and SmolLM2.
+up: $(VENV)/local
+	@$(BIN)/fairground pull smollm2
+	@$(BIN)/fairground up
 
 # The published record comes first: it needs no torch and no weights.
 rank: $(VENV)/light
@@ -18,10 +23,10 @@ rank: $(VENV)/light
 	else echo "stories15m is left out of the ranking, because it is only on a hub."; $(RANK); fi
 
 test: $(VENV)/dev lint chromium
-	$(BIN)/python -m pytest -m "not verify"
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not verify"
 
 verify: $(VENV)/dev chromium
-	$(BIN)/python -m pytest -m verify
+	$(BIN)/python -m pytest -n logical --dist loadfile -m verify
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ $(VENV)/light: pyproject.toml
 
 $(VENV)/local: $(VENV)/light
 	@echo "installing what runs models here (torch and its company, about 200 MB), and what finds personal data"
-	@$(PIP) -e ".[local,privacy]"
+	@$(PIP) -e ".[local,parquet,privacy]"
 	@touch $@
 
 $(VENV)/dev: $(VENV)/local
