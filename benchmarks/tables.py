@@ -129,6 +129,25 @@ def scoring(raw: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rank(raw: dict[str, Any]) -> str:
+    """Wall clock of a command each, and of both together."""
+    rounds = raw["rounds"]
+    lines = [
+        f"{raw['about']['model']}; {circumstances(raw['about'], raw['about']['machine'])}",
+        "",
+        "| | items | Fairground, s | the harness, s | times faster | accuracy, ours and its |",
+        "|---|---|---|---|---|---|",
+    ]
+    for tasks in (["mmlu"], ["hellaswag"], ["mmlu", "hellaswag"]):
+        a, b = ([sum(turn[side][t]["wall_s"] for t in tasks) for turn in rounds] for side in ("fairground", "harness"))
+        items = sum(rounds[0]["fairground"][task]["items"] for task in tasks)
+        times = of([theirs / ours for ours, theirs in zip(a, b, strict=True)], "{:.2f}")
+        found = [f"{rounds[0][side][tasks[0]]['accuracy']:.1%}" for side in ("fairground", "harness")]
+        right = ", ".join(found) if len(tasks) == 1 else ""
+        lines.append(f"| {' and '.join(tasks)} | {items} | {of(a, '{:.0f}')} | {of(b, '{:.0f}')} | {times} | {right} |")
+    return "\n".join(lines)
+
+
 def report(raw: dict[str, Any]) -> str:
     """A large run's page, as a browser opens it, and its comparisons."""
     about, rounds = raw["about"], raw["rounds"]
@@ -165,6 +184,7 @@ def circumstances(about: dict[str, Any], machine: str) -> str:
 
 TABLES = {
     "against_transformers": against_transformers,
+    "rank": rank,
     "report": report,
     "scoring": scoring,
     "serving": serving,

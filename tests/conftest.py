@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    # Each worker keeps to a core of its own: two teams of threads on the same cores wait for each other at every barrier.
+    # Each worker keeps to a core of its own: two teams of threads on the same cores wait for each other.
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
