@@ -1,16 +1,17 @@
 r"""Ratings of two million battles beside arena-rank, evalica and FastChat's method.
 
-    pip install --no-deps --target DIR arena-rank evalica jax==0.8.1 jaxlib==0.8.1 jaxtyping optax ml_dtypes opt_einsum \
-        wadler_lindig
+    pip install --no-deps --target DIR arena-rank evalica jax==0.8.1 jaxlib==0.8.1 jaxtyping optax ml_dtypes \
+        opt_einsum wadler_lindig
     .venv/bin/python benchmarks/ratings_against_peers.py --peers DIR [--rounds 3] [--sides ...] [--add]
 
 The battles are made from a seed and lie in memory as each side takes them: columns of numbers for ours, a table with
 names (pandas) for the others, which is what their own functions begin with; "from names" begins ours with that table
-too. Each turn is a process of its own and the sides take turns. A turn does its work twice and the second time counts,
-so that compiling is left out where it is done once. The clock runs from the battles to ratings with 95% intervals by
-the sandwich; evalica has no intervals, and FastChat's come from 100 resamples, of which one fit is timed here. FastChat's
-method is that of its published notebook: logistic regression by scikit-learn (`lbfgs`, without a penalty), on each
-pair's wins with ties half each; with style it would take every battle twice, in a table of 7 GB, and is left out.
+too. Each turn is a process of its own and the sides take turns. A turn does its work twice and the second time
+counts, so that compiling is left out where it is done once. The clock runs from the battles to ratings with 95%
+intervals by the sandwich; evalica has no intervals, and FastChat's come from 100 resamples, of which one fit is timed
+here. FastChat's method is that of its published notebook: logistic regression by scikit-learn (`lbfgs`, without a
+penalty), on each pair's wins with ties half each; with style it would take every battle twice, in a table of 7 GB,
+and is left out.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import numpy as np
 
 from fairground import __version__
 from fairground.arena.columns import STYLE, Battles
+from fairground.arena.online import Online
 from fairground.arena.ratings import ELO_PER_LOGIT, rated
 
 HERE = Path(__file__).parent
@@ -195,6 +197,16 @@ def turn(side: str, n: int, m: int, peers: str, pipe: Any) -> None:
     pipe.send((time.perf_counter() - begun, ratings))
 
 
+def measured_online(m: int) -> float:
+    """Microseconds that a vote takes to move the ratings of m models, between full fits."""
+    votes = made(20_000, m)
+    online = Online.after(rated(votes).fit, m)
+    begun = time.perf_counter()
+    for a, b, outcome in zip(votes.first[:5000].tolist(), votes.second.tolist(), votes.outcome.tolist(), strict=False):
+        online.add(a, b, outcome)
+    return (time.perf_counter() - begun) / 5000 * 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="", metavar="DIR", help="where arena-rank and what it needs lie")
@@ -234,8 +246,9 @@ def main() -> None:
         "versions": {"fairground": __version__}
         | {name: importlib.metadata.version(name) for name in ("numpy", "arena-rank", "evalica", "scikit-learn")},
     }
+    online_us = measured_online(options.models)
     ratings = {side: [round(value, 3) for value in found] for side, found in ratings.items()}
-    raw = {"about": about, "seconds": seconds, "ratings": ratings}
+    raw = {"about": about, "seconds": seconds, "ratings": ratings, "online_us": online_us}
     options.out.write_text(json.dumps(raw) + "\n", encoding="utf-8")
     for side, times in seconds.items():
         if times:
