@@ -164,6 +164,39 @@ def report(raw: dict[str, Any]) -> str:
     return "\n".join([*lines, "| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
 
 
+RATED = {
+    "fairground": "Fairground",
+    "fairground_names": "the same, from names",
+    "arena_rank": "arena-rank",
+    "evalica": "evalica (no intervals)",
+    "fastchat": "FastChat's method, one fit of 100",
+    "fairground_style": "Fairground, with style",
+    "arena_rank_style": "arena-rank, with style",
+    "fairground_voters": "Fairground, clustered by 400,000 voters",
+    "fairground_outside": "Fairground, both-bad outside",
+}
+
+
+def ratings(raw: dict[str, Any]) -> str:
+    """Seconds from battles to ratings, by turn, and how far each side's ratings lie from ours."""
+    about, seconds, found = raw["about"], raw["seconds"], raw["ratings"]
+    lines = [
+        f"{about['battles']:,} battles of {about['models']} models; {circumstances(about, about['machine'])}",
+        "",
+        "| | s | times ours | furthest rating from ours, points |",
+        "|---|---|---|---|",
+    ]
+    for side, label in RATED.items():
+        if not (turns := seconds.get(side)):
+            continue
+        ours = "fairground_style" if side.endswith("style") else "fairground"
+        peer = not side.startswith("fairground")
+        times = f"{median(turns) / median(seconds[ours]):.0f}" if peer else ""
+        apart = max(abs(a - b) for a, b in zip(found[side], found[ours], strict=True)) if peer else None
+        lines.append(f"| {label} | {of(turns, '{:.2f}')} | {times} | {'' if apart is None else f'{apart:.3f}'} |")
+    return "\n".join([*lines, "", f"A vote moves the online ratings in {raw['online_us']:.0f} microseconds."])
+
+
 def of(values: list[float], form: str) -> str:
     """The median with the lowest and highest; a single value alone."""
     if len(values) == 1:
@@ -185,6 +218,7 @@ def circumstances(about: dict[str, Any], machine: str) -> str:
 TABLES = {
     "against_transformers": against_transformers,
     "rank": rank,
+    "ratings": ratings,
     "report": report,
     "scoring": scoring,
     "serving": serving,
