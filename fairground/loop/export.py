@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
@@ -92,8 +93,9 @@ def export_votes(
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror or error}); name another place.") from error
     finally:
-        partial.unlink(missing_ok=True)
-        partial_card.unlink(missing_ok=True)
+        for path in (partial, partial_card):
+            with suppress(OSError):
+                path.unlink()
     return done
 
 

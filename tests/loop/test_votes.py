@@ -361,7 +361,6 @@ def test_a_full_disk_refuses_the_vote_and_keeps_what_was_acknowledged(tmp_path: 
         def _bound(connection: Any, record: Any, proxy: Any) -> None:
             connection.execute(f"PRAGMA max_page_count={pages if full[0] else 1_000_000}")
 
-
         def fill() -> None:
             for _ in range(30):
                 receipts.append(arena.vote(session, comment="x" * 4_000))
