@@ -7,9 +7,9 @@ C - w (C x)(C x)' / (1 + w x'Cx), so the weighted sum of the ratings' variances,
     gain(i, j) = w |sqrt(d) C x|^2 / (1 + w x'Cx).
 
 Always taking the largest gain is the greedy algorithm of optimal experimental design (Fedorov, 1972; Chernoff, 1953,
-for models that are not linear, whose design is the optimal one at the current estimate). With all weights 1 it is
-A-optimality, the mean variance. We take d_k = (v_k / max v)^8, v_k being the variance behind model k's interval as it is
-reported: nearly the gradient of the largest variance, so votes go where the intervals are widest.
+for models that are not linear, whose design is the optimal one at the current estimate). With all weights 1 it lowers
+the mean variance (A-optimality). We take d_k = (v_k / max v)^8, v_k being the variance behind model k's interval as it
+is reported: nearly the gradient of the largest variance, so votes go where the intervals are widest.
 
 Taking the largest would make the next pair predictable, and a voter must not know who is behind the answers. So a
 pair is drawn: with the published probability `uniform_share` evenly from all that are available, else in proportion to

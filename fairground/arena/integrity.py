@@ -1,0 +1,258 @@
+"""Tests of one voter's votes: does this person vote for (or against) one model, whatever it answers?
+
+Three tests look at every model as a possible target, over the voter's whole life, vote by vote. Together they raise an
+alarm about an honest voter with probability 1% at most, however often one looks. Nothing is deleted: an alarm is a
+reason to put a voter's votes aside until a steward has looked.
+
+An honest voter has tastes. For each model the log-odds that they prefer it are off the community's by a normal amount
+of standard deviation `taste`; they may lean to the left or right answer, and call any share of battles a tie. With p
+the chance that the left answer is preferred and l = min(p, 1 - p), they vote tie (or both-bad) with probability 2 t l,
+else for what they prefer; so ties take as much from either side, and the expected points are p. The lean is normal,
+the share t even on [0, 1], and both are integrated out.
+
+- Likelihood ratio. Under the alternative, the log-odds for the target are off by 1.5 to 7 either way. Numerator and
+  denominator are averages over what is unknown, so under the null the ratio is a martingale of mean 1, and exceeds
+  1/a at any time with probability a at most (Ville, 1939; Robbins, 1970; Ramdas et al., 2023, section 3).
+- Excess wins. The number of the target's wins is a sum of independent unequal coins (Poisson's binomial); its tail is
+  exact, averaged over taste, and ties are taken to be possible but never used, which is the null with most wins. It is
+  looked at after 5, 10, 20, 40, ... votes, the k-th look with 1/(k (k + 1)) of the alarm rate.
+- Selection. An honest voter does not know who answers, so whether they vote in a battle that they opened hardly depends
+  on whether the target is in it: their odds of voting are at most `SELECTION_ODDS` times as high. Beta mixtures over
+  the best null likelihood are an e-process for every rate of voting (Wasserman, Ramdas and Balakrishnan, 2020,
+  section 7).
+
+Each test has a third of the alarm rate, and each model an equal part of that (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaln, expit, logsumexp, xlogy
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.integer]
+Bools = NDArray[np.bool_]
+Test = Literal["likelihood ratio", "excess wins", "selection"]
+
+ALARM_RATE = 0.01  # per honest voter, over their life
+TASTE = 0.5  # logits: standard deviation of an honest voter's own preference for a model
+SIDE_LEAN = 0.5  # logits: standard deviation of an honest voter's lean to the left answer
+SELECTION_ODDS = 3.0
+FIRST_LOOK = 5  # votes on a model, then twice as many, and so on
+NO_VOTE = -1  # outcome of a battle that was opened and left
+
+_BIASES = np.array([-7.0, -4.0, -2.5, -1.5, 1.5, 2.5, 4.0, 7.0])
+_TESTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the tests say of a voter.
+
+    `suspect`: an alarm. `test`, `target`: the test that says most, and the model it says it of (an index; -1 where
+    there are no votes). `statistic`: the natural logarithm of the largest likelihood ratio or e-value, or the number
+    of wins.
+    `p`: valid at any time, corrected for all tests and models; an alarm is p <= the alarm rate. `said`: a sentence.
+    """
+
+    suspect: bool
+    test: Test
+    target: int
+    statistic: float
+    p: float
+    said: str
+
+
+def judge_voter(
+    first: Ints,
+    second: Ints,
+    outcome: Ints,
+    theta: Floats,
+    *,
+    variance: Floats | None = None,
+    names: Sequence[str] | None = None,
+    alarm_rate: float = ALARM_RATE,
+    taste: float = TASTE,
+) -> Verdict:
+    """Tests one voter's battles, in the order of voting.
+
+    `first`, `second` [n]: who stood left and right, as indices into theta. `outcome` [n]: 0 left, 1 right, 2 tie,
+    3 both bad, -1 opened and left without a vote (give these where they are known: the selection test needs them).
+    `theta` [m]: logits, fitted without this voter (`theta_without`). `variance` [m]: of theta, so that a young
+    leaderboard accuses nobody for its own errors. `names` [m]: for the sentence.
+    """
+    m = len(theta)
+    voted = outcome != NO_VOTE
+    if not voted.any():
+        return Verdict(False, "likelihood ratio", -1, 0.0, 1.0, "There are no votes to test.")
+    spread = np.sqrt(taste**2 * m / max(m - 1, 1) + (np.zeros(m) if variance is None else variance))
+    a, b, said = first[voted], second[voted], outcome[voted]
+    found: list[tuple[float, Test, int, float]] = [
+        *_likelihood_ratios(a, b, said, theta, spread),
+        *_excess_wins(a, b, said, theta, spread),
+        *_selection(first, second, voted),
+    ]
+    p, test, target, statistic = min(found)
+    p = min(1.0, p * m * _TESTS)
+    who = f"model {target}" if names is None else repr(names[target])
+    on_it = (a == target) | (b == target)
+    wins = int((((a == target) & (said == 0)) | ((b == target) & (said == 1))).sum())
+    lead = np.where(a == target, theta[a] - theta[b], theta[b] - theta[a])[on_it]
+    sentence = (
+        f"{len(a)} votes, {int(on_it.sum())} on {who}, which won {wins} where at most {expit(lead).sum():.1f} were "
+        f"expected; {test}, p = {p:.2g} over the voter's life."
+    )
+    if test == "selection":
+        present = (first == target) | (second == target)
+        sentence = (
+            f"Voted in {int(on_it.sum())} of {int(present.sum())} battles with {who}, and in "
+            f"{int((voted & ~present).sum())} of {int((~present).sum())} without; {test}, p = {p:.2g} over the voter's "
+            "life."
+        )
+    return Verdict(p <= alarm_rate, test, target, statistic, p, sentence)
+
+
+def theta_without(theta: Floats, covariance: Floats, first: Ints, second: Ints, points: Floats) -> Floats:
+    """The ratings without one voter's votes: one Newton step from the fit with them (Pregibon, 1981), [m] of mean zero.
+
+    `theta` [m] and `covariance` [m, m] (model-based) are the fit's, with them; `points` [n] is what the first took. The
+    step is exact to first order in the voter's share of the information. Models that nobody else voted on keep theirs.
+    """
+    m = len(theta)
+    p = expit(theta[first] - theta[second])
+    score, taken = np.zeros(m), np.zeros((m, m))
+    np.add.at(score, first, points - p)
+    np.add.at(score, second, p - points)
+    np.add.at(taken, (first, second), p * (1 - p))
+    taken += taken.T
+    # (H - T)^-1 = C (I - T C)^-1 on the space of mean zero, where C is H's pseudo-inverse; least squares, because
+    # H - T is singular where only this voter voted on a model.
+    laplacian = np.diag(taken.sum(axis=1)) - taken
+    step: Floats = covariance @ np.linalg.lstsq(np.eye(m) - laplacian @ covariance, score, rcond=1e-9)[0]
+    moved: Floats = theta - step + step.mean()
+    return moved
+
+
+def poisson_binomial_tail(p: Floats, at_least: int) -> Floats:
+    """P(at least so many successes) of independent coins `p` [..., n], exactly: [...]."""
+    mass = np.zeros((*p.shape[:-1], p.shape[-1] + 1))
+    mass[..., 0] = 1
+    for i in range(p.shape[-1]):
+        coin = p[..., i, None]
+        mass[..., 1 : i + 2] = mass[..., 1 : i + 2] * (1 - coin) + mass[..., : i + 1] * coin
+        mass[..., 0] *= 1 - coin[..., 0]
+    tail: Floats = mass[..., at_least:].sum(axis=-1)
+    return tail
+
+
+def _normal(points: int) -> tuple[Floats, Floats]:
+    """Nodes and weights of the standard normal (Gauss and Hermite)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(points)
+    return nodes, weights / weights.sum()
+
+
+def _unknowns() -> tuple[Floats, Floats, Floats]:
+    """Lean and tie share on a grid [g], and its log weights [g]."""
+    lean, lean_weight = _normal(5)
+    tie, tie_weight = np.polynomial.legendre.leggauss(5)
+    grid = np.meshgrid(SIDE_LEAN * lean, (1 + tie) / 2, indexing="ij")
+    return grid[0].ravel(), grid[1].ravel(), np.log(np.outer(lean_weight, tie_weight / 2)).ravel()
+
+
+_LEAN, _TIE, _GRID_WEIGHT = _unknowns()
+_TASTE_NODE, _TASTE_WEIGHT = _normal(9)
+_FINE_NODE, _FINE_WEIGHT = _normal(21)
+
+
+def _log_likelihood(lead: Floats, tie: Floats, won: Bools, lost: Bools) -> Floats:
+    """Of a vote, by the lead in logits of the model that `won` and `lost` are about; all broadcast together."""
+    p, low = expit(lead), expit(-np.abs(lead))
+    chance = np.where(won, p - tie * low, np.where(lost, 1 - p - tie * low, 2 * tie * low))
+    logarithm: Floats = np.log(np.maximum(chance, 1e-12))
+    return logarithm
+
+
+def _likelihood_ratios(
+    a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats
+) -> list[tuple[float, Test, int, float]]:
+    """For each model met, one over the largest likelihood ratio of the voter's life."""
+    plain = _log_likelihood(
+        (theta[a] - theta[b])[:, None] + _LEAN, _TIE, (outcome == 0)[:, None], (outcome == 1)[:, None]
+    )
+    whole = np.cumsum(plain, axis=0) + _GRID_WEIGHT  # [n, grid]
+    found: list[tuple[float, Test, int, float]] = []
+    for target in np.unique(np.concatenate([a, b])):
+        (at,) = np.nonzero((a == target) | (b == target))
+        left = a[at] == target
+        sign = np.where(left, 1.0, -1.0)
+        lead = (sign * (theta[a[at]] - theta[b[at]]))[:, None] + sign[:, None] * _LEAN
+        won, lost = outcome[at] == np.where(left, 0, 1), outcome[at] == np.where(left, 1, 0)
+        off = np.concatenate([spread[target] * _TASTE_NODE, _BIASES])
+        biased = _log_likelihood(lead[:, :, None] + off, _TIE[:, None], won[:, None, None], lost[:, None, None])
+        joint = whole[at][:, :, None] + np.cumsum(biased - plain[at][:, :, None], axis=0)
+        by_bias = logsumexp(joint, axis=1)  # [votes on the target, off]
+        tastes = len(_TASTE_NODE)
+        null = logsumexp(by_bias[:, :tastes] + np.log(_TASTE_WEIGHT), axis=1)
+        alternative = logsumexp(by_bias[:, tastes:], axis=1) - math.log(len(_BIASES))
+        largest = float((alternative - null).max())
+        found.append((math.exp(-max(largest, 0.0)), "likelihood ratio", int(target), largest))
+    return found
+
+
+def _excess_wins(
+    a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats
+) -> list[tuple[float, Test, int, float]]:
+    """For each model met, the smallest tail of its wins over the looks, corrected for looking more than once."""
+    found: list[tuple[float, Test, int, float]] = []
+    for target in np.unique(np.concatenate([a, b])):
+        (at,) = np.nonzero((a == target) | (b == target))
+        left = a[at] == target
+        won = outcome[at] == np.where(left, 0, 1)
+        lead = np.where(left, 1, -1) * (theta[a[at]] - theta[b[at]])
+        look, n = 1, FIRST_LOOK
+        while n <= len(at):
+            wins = int(won[:n].sum())
+            tails = poisson_binomial_tail(expit(lead[:n] + spread[target] * _FINE_NODE[:, None]), wins)
+            p = float(_FINE_WEIGHT @ tails) * look * (look + 1)
+            found.append((p, "excess wins", int(target), float(wins)))
+            look, n = look + 1, 2 * n
+    return found
+
+
+def _selection(first: Ints, second: Ints, voted: Bools) -> list[tuple[float, Test, int, float]]:
+    """For each model met, one over the largest e-value against voting that hardly depends on its presence."""
+    if voted.all():
+        return []
+    found: list[tuple[float, Test, int, float]] = []
+    for target in np.unique(np.concatenate([first[voted], second[voted]])):
+        present = (first == target) | (second == target)
+        counts = [np.cumsum(part) for part in (present & voted, present & ~voted, ~present & voted, ~present & ~voted)]
+        largest = float(_selection_evidence(*counts).max())
+        found.append((math.exp(-max(largest, 0.0)), "selection", int(target), largest))
+    return found
+
+
+def _selection_evidence(v1: Ints, s1: Ints, v0: Ints, s0: Ints) -> Floats:
+    """log e-value of votes and skips with the target (v1, s1) and without (v0, s0): [n]."""
+    mixture = betaln(v1 + 0.5, s1 + 0.5) + betaln(v0 + 0.5, s0 + 0.5) - 2 * betaln(0.5, 0.5)
+    n1, n0, ratio = v1 + s1, v0 + s0, SELECTION_ODDS
+    # The best null with odds(with) = ratio * odds(without) = ratio * x has n1 ratio x / (1 + ratio x) + n0 x / (1 + x)
+    # = v1 + v0: a quadratic in x. Beside it, the free estimate, where that lies in the null.
+    v, s = v1 + v0, s1 + s0
+    middle = n1 * ratio + n0 - v * (ratio + 1)
+    quadratic = ratio * s
+    root = (-middle + np.sqrt(middle**2 + 4.0 * quadratic * v)) / np.where(s > 0, 2 * quadratic, 1)
+    r0 = np.where(s > 0, root / (1 + root), 1.0)
+    r1 = np.where(s > 0, ratio * root / (1 + ratio * root), 1.0)
+    inside = v1 * s0 <= ratio * v0 * s1
+    r1 = np.where(inside, v1 / np.maximum(n1, 1), r1)
+    r0 = np.where(inside, v0 / np.maximum(n0, 1), r0)
+    null = xlogy(v1, r1) + xlogy(s1, 1 - r1) + xlogy(v0, r0) + xlogy(s0, 1 - r0)
+    evidence: Floats = mixture - null
+    return evidence
