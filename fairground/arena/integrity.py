@@ -33,17 +33,18 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln, expit, logsumexp, xlogy
+from scipy.special import betaln, expit, xlogy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
 Test = Literal["likelihood ratio", "excess wins", "selection"]
+Finding = tuple[float, Test, int, float]  # p for this model and test alone, the test, the model, the statistic
 
 ALARM_RATE = 0.01  # per honest voter, over their life
 TASTE = 0.5  # logits: standard deviation of an honest voter's own preference for a model
 SIDE_LEAN = 0.5  # logits: standard deviation of an honest voter's lean to the left answer
-SELECTION_ODDS = 3.0
+SELECTION_ODDS = 2.0
 FIRST_LOOK = 5  # votes on a model, then twice as many, and so on
 NO_VOTE = -1  # outcome of a battle that was opened and left
 
@@ -79,13 +80,15 @@ def judge_voter(
     names: Sequence[str] | None = None,
     alarm_rate: float = ALARM_RATE,
     taste: float = TASTE,
+    targets: Sequence[int] | None = None,
 ) -> Verdict:
     """Tests one voter's battles, in the order of voting.
 
     `first`, `second` [n]: who stood left and right, as indices into theta. `outcome` [n]: 0 left, 1 right, 2 tie,
     3 both bad, -1 opened and left without a vote (give these where they are known: the selection test needs them).
     `theta` [m]: logits, fitted without this voter (`theta_without`). `variance` [m]: of theta, so that a young
-    leaderboard accuses nobody for its own errors. `names` [m]: for the sentence.
+    leaderboard accuses nobody for its own errors. `names` [m]: for the sentence. `targets`: look at these models only
+    (None: all that were voted on); p is corrected for all m either way.
     """
     m = len(theta)
     voted = outcome != NO_VOTE
@@ -93,11 +96,16 @@ def judge_voter(
         return Verdict(False, "likelihood ratio", -1, 0.0, 1.0, "There are no votes to test.")
     spread = np.sqrt(taste**2 * m / max(m - 1, 1) + (np.zeros(m) if variance is None else variance))
     a, b, said = first[voted], second[voted], outcome[voted]
-    found: list[tuple[float, Test, int, float]] = [
-        *_likelihood_ratios(a, b, said, theta, spread),
-        *_excess_wins(a, b, said, theta, spread),
-        *_selection(first, second, voted),
+    met = np.unique(np.concatenate([a, b]))
+    if targets is not None:
+        met = np.intersect1d(met, np.asarray(targets))
+    found: list[Finding] = [
+        *_likelihood_ratios(a, b, said, theta, spread, met),
+        *_excess_wins(a, b, said, theta, spread, met),
+        *_selection(first, second, voted, met),
     ]
+    if not found:
+        return Verdict(False, "likelihood ratio", -1, 0.0, 1.0, "There are no votes on these models to test.")
     p, test, target, statistic = min(found)
     p = min(1.0, p * m * _TESTS)
     who = f"model {target}" if names is None else repr(names[target])
@@ -178,16 +186,14 @@ def _log_likelihood(lead: Floats, tie: Floats, won: Bools, lost: Bools) -> Float
     return logarithm
 
 
-def _likelihood_ratios(
-    a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats
-) -> list[tuple[float, Test, int, float]]:
+def _likelihood_ratios(a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats) -> list[Finding]:
     """For each model met, one over the largest likelihood ratio of the voter's life."""
     plain = _log_likelihood(
         (theta[a] - theta[b])[:, None] + _LEAN, _TIE, (outcome == 0)[:, None], (outcome == 1)[:, None]
     )
     whole = np.cumsum(plain, axis=0) + _GRID_WEIGHT  # [n, grid]
-    found: list[tuple[float, Test, int, float]] = []
-    for target in np.unique(np.concatenate([a, b])):
+    found: list[Finding] = []
+    for target in met:
         (at,) = np.nonzero((a == target) | (b == target))
         left = a[at] == target
         sign = np.where(left, 1.0, -1.0)
@@ -196,21 +202,19 @@ def _likelihood_ratios(
         off = np.concatenate([spread[target] * _TASTE_NODE, _BIASES])
         biased = _log_likelihood(lead[:, :, None] + off, _TIE[:, None], won[:, None, None], lost[:, None, None])
         joint = whole[at][:, :, None] + np.cumsum(biased - plain[at][:, :, None], axis=0)
-        by_bias = logsumexp(joint, axis=1)  # [votes on the target, off]
-        tastes = len(_TASTE_NODE)
-        null = logsumexp(by_bias[:, :tastes] + np.log(_TASTE_WEIGHT), axis=1)
-        alternative = logsumexp(by_bias[:, tastes:], axis=1) - math.log(len(_BIASES))
-        largest = float((alternative - null).max())
+        chance = np.exp(joint - joint.max(axis=(1, 2), keepdims=True)).sum(axis=1)  # [votes on the target, off]
+        null = chance[:, : len(_TASTE_NODE)] @ _TASTE_WEIGHT
+        alternative = chance[:, len(_TASTE_NODE) :].mean(axis=1)
+        with np.errstate(divide="ignore"):
+            largest = float(np.log(alternative / np.maximum(null, 1e-300)).max())
         found.append((math.exp(-max(largest, 0.0)), "likelihood ratio", int(target), largest))
     return found
 
 
-def _excess_wins(
-    a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats
-) -> list[tuple[float, Test, int, float]]:
+def _excess_wins(a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats) -> list[Finding]:
     """For each model met, the smallest tail of its wins over the looks, corrected for looking more than once."""
-    found: list[tuple[float, Test, int, float]] = []
-    for target in np.unique(np.concatenate([a, b])):
+    found: list[Finding] = []
+    for target in met:
         (at,) = np.nonzero((a == target) | (b == target))
         left = a[at] == target
         won = outcome[at] == np.where(left, 0, 1)
@@ -225,12 +229,12 @@ def _excess_wins(
     return found
 
 
-def _selection(first: Ints, second: Ints, voted: Bools) -> list[tuple[float, Test, int, float]]:
+def _selection(first: Ints, second: Ints, voted: Bools, met: Ints) -> list[Finding]:
     """For each model met, one over the largest e-value against voting that hardly depends on its presence."""
     if voted.all():
         return []
-    found: list[tuple[float, Test, int, float]] = []
-    for target in np.unique(np.concatenate([first[voted], second[voted]])):
+    found: list[Finding] = []
+    for target in met:
         present = (first == target) | (second == target)
         counts = [np.cumsum(part) for part in (present & voted, present & ~voted, ~present & voted, ~present & ~voted)]
         largest = float(_selection_evidence(*counts).max())

@@ -129,9 +129,10 @@ def choose_pair(
 ) -> Pairing:
     """Draws the next pair and which of the two stands on the left; the same `rng` state draws the same.
 
-    `counts` [n, n]: battles of each pair, symmetric. `available` [n]: models that can answer now (None: all).
+    `counts` [n, n]: battles of each pair, symmetric. `available` [n]: models that can answer now (None: all); or [n, n],
+    symmetric: pairs that can meet.
 
-    Raises DataError where fewer than two models are available.
+    Raises DataError where no two models are available.
     """
     parts = _parts(now, counts, available, uniform_share, newcomer_share, newcomer_battles)
     by, _, sided = parts[_draw(np.array([share for _, share, _ in parts]), rng)]
@@ -149,9 +150,9 @@ def pair_probabilities(
     newcomer_share: float = NEWCOMER_SHARE,
     newcomer_battles: int = NEWCOMER_BATTLES,
 ) -> Floats:
-    """The probability of each pair in the next draw: [n, n], symmetric; its upper triangle sums to 1.
+    """The probability of each pair in the next draw of `choose_pair`: [n, n], symmetric; its upper triangle sums to 1.
 
-    Raises DataError where fewer than two models are available.
+    Raises DataError where no two models are available.
     """
     parts = _parts(now, counts, available, uniform_share, newcomer_share, newcomer_battles)
     table: Floats = np.asarray(2 * sum(share * sided for _, share, sided in parts), dtype=np.float64)
@@ -169,12 +170,12 @@ def _parts(
     """The rule's parts: their shares of the draws, and in each the probability of (left, right) [n, n]."""
     n = len(now.theta)
     on = np.ones(n, dtype=bool) if available is None else available
-    if on.sum() < 2:
+    all_open = on & ~np.eye(n, dtype=bool) if on.ndim == 2 else on[:, None] & on[None, :] & ~np.eye(n, dtype=bool)
+    on = all_open.any(axis=1)
+    if not on.any():
         raise DataError(
-            f"{int(on.sum())} of {n} models are available, and a battle needs two; wait for an engine, or add a model."
+            f"No two of the {n} models are available, and a battle needs two; wait for an engine, or add a model."
         )
-    all_open = on[:, None] & on[None, :]
-    np.fill_diagonal(all_open, False)
     gain = expected_gain(now) * all_open
     sharp = np.square(np.square(gain / gain.max()))
     settled = counts.sum(axis=1) >= newcomer_battles
