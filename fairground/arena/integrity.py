@@ -186,7 +186,14 @@ def _log_likelihood(lead: Floats, tie: Floats, won: Bools, lost: Bools) -> Float
     return logarithm
 
 
-def _likelihood_ratios(a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats) -> list[Finding]:
+def _likelihood_ratios(
+    a: Ints,
+    b: Ints,
+    outcome: Ints,
+    theta: Floats,
+    spread: Floats,
+    met: Ints,
+) -> list[Finding]:
     """For each model met, one over the largest likelihood ratio of the voter's life."""
     plain = _log_likelihood(
         (theta[a] - theta[b])[:, None] + _LEAN, _TIE, (outcome == 0)[:, None], (outcome == 1)[:, None]
@@ -211,7 +218,14 @@ def _likelihood_ratios(a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: F
     return found
 
 
-def _excess_wins(a: Ints, b: Ints, outcome: Ints, theta: Floats, spread: Floats) -> list[Finding]:
+def _excess_wins(
+    a: Ints,
+    b: Ints,
+    outcome: Ints,
+    theta: Floats,
+    spread: Floats,
+    met: Ints,
+) -> list[Finding]:
     """For each model met, the smallest tail of its wins over the looks, corrected for looking more than once."""
     found: list[Finding] = []
     for target in met:

@@ -129,8 +129,8 @@ def choose_pair(
 ) -> Pairing:
     """Draws the next pair and which of the two stands on the left; the same `rng` state draws the same.
 
-    `counts` [n, n]: battles of each pair, symmetric. `available` [n]: models that can answer now (None: all); or [n, n],
-    symmetric: pairs that can meet.
+    `counts` [n, n]: battles of each pair, symmetric. `available` [n]: models that can answer now (None: all); or
+    [n, n], symmetric: pairs that can meet.
 
     Raises DataError where no two models are available.
     """
@@ -170,9 +170,9 @@ def _parts(
     """The rule's parts: their shares of the draws, and in each the probability of (left, right) [n, n]."""
     n = len(now.theta)
     on = np.ones(n, dtype=bool) if available is None else available
-    all_open = on & ~np.eye(n, dtype=bool) if on.ndim == 2 else on[:, None] & on[None, :] & ~np.eye(n, dtype=bool)
-    on = all_open.any(axis=1)
-    if not on.any():
+    all_open = (on if on.ndim == 2 else on[:, None] & on[None, :]) & ~np.eye(n, dtype=bool)
+    in_play = all_open.any(axis=1)
+    if not in_play.any():
         raise DataError(
             f"No two of the {n} models are available, and a battle needs two; wait for an engine, or add a model."
         )
@@ -182,7 +182,7 @@ def _parts(
     among_settled = sharp * (settled[:, None] & settled[None, :])
     old = float(among_settled.sum())
     parts: list[tuple[By, float, Floats]] = [("uniform", uniform_share, all_open / float(all_open.sum()))]
-    if old > 0 and not settled[on].all():
+    if old > 0 and not settled[in_play].all():
         with_new = sharp - among_settled
         parts.append(("information", (1 - uniform_share) * (1 - newcomer_share), among_settled / old))
         parts.append(("newcomer", (1 - uniform_share) * newcomer_share, with_new / float(with_new.sum())))
