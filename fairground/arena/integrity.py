@@ -1,6 +1,6 @@
 """Tests of one voter's votes: does this person vote for (or against) one model, whatever it answers?
 
-Three tests look at every model as a possible target, over the voter's whole life, vote by vote. Together they raise an
+Four tests look at every model as a possible target, over the voter's whole life, vote by vote. Together they raise an
 alarm about an honest voter with probability 1% at most, however often one looks. Nothing is deleted: an alarm is a
 reason to put a voter's votes aside until a steward has looked.
 
@@ -20,8 +20,10 @@ the share t even on [0, 1], and both are integrated out.
   on whether the target is in it: their odds of voting are at most `SELECTION_ODDS` times as high. Beta mixtures over
   the best null likelihood are an e-process for every rate of voting (Wasserman, Ramdas and Balakrishnan, 2020,
   section 7).
+- Both. The product of the likelihood ratio and the selection test's e-value: which battles a voter votes in, and what
+  they say there, are evidence beside each other.
 
-Each test has a third of the alarm rate, and each model an equal part of that (Bonferroni).
+Each test has a quarter of the alarm rate, and each model an equal part of that (Bonferroni).
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from scipy.special import betaln, expit, xlogy
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
-Test = Literal["likelihood ratio", "excess wins", "selection"]
+Test = Literal["likelihood ratio", "excess wins", "selection", "likelihood ratio and selection"]
 Finding = tuple[float, Test, int, float]  # p for this model and test alone, the test, the model, the statistic
 
 ALARM_RATE = 0.01  # per honest voter, over their life
@@ -49,7 +51,7 @@ FIRST_LOOK = 5  # votes on a model, then twice as many, and so on
 NO_VOTE = -1  # outcome of a battle that was opened and left
 
 _BIASES = np.array([-7.0, -4.0, -2.5, -1.5, 1.5, 2.5, 4.0, 7.0])
-_TESTS = 3
+_TESTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +94,46 @@ def judge_voter(
     """
     m = len(theta)
     voted = outcome != NO_VOTE
-    if not voted.any():
-        return Verdict(False, "likelihood ratio", -1, 0.0, 1.0, "There are no votes to test.")
-    spread = np.sqrt(taste**2 * m / max(m - 1, 1) + (np.zeros(m) if variance is None else variance))
     a, b, said = first[voted], second[voted], outcome[voted]
     met = np.unique(np.concatenate([a, b]))
     if targets is not None:
         met = np.intersect1d(met, np.asarray(targets))
-    found: list[Finding] = [
-        *_likelihood_ratios(a, b, said, theta, spread, met),
-        *_excess_wins(a, b, said, theta, spread, met),
-        *_selection(first, second, voted, met),
-    ]
-    if not found:
-        return Verdict(False, "likelihood ratio", -1, 0.0, 1.0, "There are no votes on these models to test.")
+    if not len(met):
+        return Verdict(False, "likelihood ratio", -1, 0.0, 1.0, "There are no votes to test.")
+    spread = np.sqrt(taste**2 * m / max(m - 1, 1) + (np.zeros(m) if variance is None else variance))
+    lead = theta[a] - theta[b]
+    plain = _log_likelihood(lead[:, None] + _LEAN, _TIE, (said == 0)[:, None], (said == 1)[:, None])
+    found: list[Finding] = []
+    for target in met:
+        (at,) = np.nonzero((a == target) | (b == target))
+        sign = np.where(a[at] == target, 1.0, -1.0)
+        won, lost = said[at] == np.where(sign > 0, 0, 1), said[at] == np.where(sign > 0, 1, 0)
+        ratio = _likelihood_ratio(sign * lead[at], sign, won, lost, at, plain, float(spread[target]))
+        found.append(_finding("likelihood ratio", target, ratio))
+        found.append(_excess_wins(int(target), sign * lead[at], won, float(spread[target])))
+        if not voted.all():
+            selection = _selection((first == target) | (second == target), voted)
+            found.append(_finding("selection", target, selection))
+            joint = ratio + selection[np.flatnonzero(voted)[at]]
+            found.append(_finding("likelihood ratio and selection", target, joint))
     p, test, target, statistic = min(found)
     p = min(1.0, p * m * _TESTS)
-    who = f"model {target}" if names is None else repr(names[target])
-    on_it = (a == target) | (b == target)
-    wins = int((((a == target) & (said == 0)) | ((b == target) & (said == 1))).sum())
-    lead = np.where(a == target, theta[a] - theta[b], theta[b] - theta[a])[on_it]
+    sign = (a == target).astype(np.int64) - (b == target)
+    wins = int(((sign > 0) & (said == 0) | (sign < 0) & (said == 1)).sum())
+    name = f"model {target}" if names is None else repr(names[target])
     sentence = (
-        f"{len(a)} votes, {int(on_it.sum())} on {who}, which won {wins} where at most {expit(lead).sum():.1f} were "
-        f"expected; {test}, p = {p:.2g} over the voter's life."
+        f"Of {len(a)} votes, {int(np.abs(sign).sum())} are on {name}, "
+        f"which won {wins} where at most {expit(sign * lead)[sign != 0].sum():.1f} were expected; "
     )
-    if test == "selection":
+    if not voted.all():
         present = (first == target) | (second == target)
-        sentence = (
-            f"Voted in {int(on_it.sum())} of {int(present.sum())} battles with {who}, and in "
-            f"{int((voted & ~present).sum())} of {int((~present).sum())} without; {test}, p = {p:.2g} over the voter's "
-            "life."
+        sentence += (
+            f"votes were cast in {voted[present].mean():.0%} of the battles with it and in "
+            f"{voted[~present].mean() if (~present).any() else 0:.0%} of the others; "
         )
-    return Verdict(p <= alarm_rate, test, target, statistic, p, sentence)
+    return Verdict(
+        p <= alarm_rate, test, target, statistic, p, sentence + f"{test}, p = {p:.2g} over the voter's life."
+    )
 
 
 def theta_without(theta: Floats, covariance: Floats, first: Ints, second: Ints, points: Floats) -> Floats:
@@ -186,91 +196,57 @@ def _log_likelihood(lead: Floats, tie: Floats, won: Bools, lost: Bools) -> Float
     return logarithm
 
 
-def _likelihood_ratios(
-    a: Ints,
-    b: Ints,
-    outcome: Ints,
-    theta: Floats,
-    spread: Floats,
-    met: Ints,
-) -> list[Finding]:
-    """For each model met, one over the largest likelihood ratio of the voter's life."""
-    plain = _log_likelihood(
-        (theta[a] - theta[b])[:, None] + _LEAN, _TIE, (outcome == 0)[:, None], (outcome == 1)[:, None]
+def _finding(test: Test, target: int, evidence: Floats) -> Finding:
+    """One over the largest e-value of the voter's life."""
+    largest = float(evidence.max())
+    return math.exp(-max(largest, 0.0)), test, int(target), largest
+
+
+def _likelihood_ratio(
+    lead: Floats, sign: Floats, won: Bools, lost: Bools, at: Ints, plain: Floats, spread: float
+) -> Floats:
+    """log likelihood ratio after each vote on a target [k].
+
+    `lead` [k]: the target's; `sign` [k]: 1 where it stood left, -1 right; `at` [k]: which of the voter's votes these
+    are; `plain` [n, grid]: log-likelihood of all votes without taste or bias.
+    """
+    off = np.concatenate([spread * _TASTE_NODE, _BIASES])
+    shifted = (lead[:, None] + sign[:, None] * _LEAN)[:, :, None] + off
+    biased = _log_likelihood(shifted, _TIE[:, None], won[:, None, None], lost[:, None, None])
+    life = (np.cumsum(plain, axis=0) + _GRID_WEIGHT)[at]
+    joint = life[:, :, None] + np.cumsum(biased - plain[at][:, :, None], axis=0)
+    chance = np.exp(joint - joint.max(axis=(1, 2), keepdims=True)).sum(axis=1)  # [k, off]
+    null = chance[:, : len(_TASTE_NODE)] @ _TASTE_WEIGHT
+    alternative = chance[:, len(_TASTE_NODE) :].mean(axis=1)
+    ratio: Floats = np.log(np.maximum(alternative, 1e-300)) - np.log(np.maximum(null, 1e-300))
+    return ratio
+
+
+def _excess_wins(target: int, lead: Floats, won: Bools, spread: float) -> Finding:
+    """The smallest tail of a target's wins over the looks, corrected for looking more than once."""
+    found: list[Finding] = [(1.0, "excess wins", target, float(won.sum()))]
+    look, n = 1, FIRST_LOOK
+    while n <= len(lead):
+        wins = int(won[:n].sum())
+        tails = poisson_binomial_tail(expit(lead[:n] + spread * _FINE_NODE[:, None]), wins)
+        found.append((float(_FINE_WEIGHT @ tails) * look * (look + 1), "excess wins", target, float(wins)))
+        look, n = look + 1, 2 * n
+    return min(found)
+
+
+def _selection(present: Bools, voted: Bools) -> Floats:
+    """log e-value after each opened battle [n] against voting that hardly depends on the target's presence [n]."""
+    v1, s1, v0, s0 = (
+        np.cumsum(part) for part in (present & voted, present & ~voted, ~present & voted, ~present & ~voted)
     )
-    whole = np.cumsum(plain, axis=0) + _GRID_WEIGHT  # [n, grid]
-    found: list[Finding] = []
-    for target in met:
-        (at,) = np.nonzero((a == target) | (b == target))
-        left = a[at] == target
-        sign = np.where(left, 1.0, -1.0)
-        lead = (sign * (theta[a[at]] - theta[b[at]]))[:, None] + sign[:, None] * _LEAN
-        won, lost = outcome[at] == np.where(left, 0, 1), outcome[at] == np.where(left, 1, 0)
-        off = np.concatenate([spread[target] * _TASTE_NODE, _BIASES])
-        biased = _log_likelihood(lead[:, :, None] + off, _TIE[:, None], won[:, None, None], lost[:, None, None])
-        joint = whole[at][:, :, None] + np.cumsum(biased - plain[at][:, :, None], axis=0)
-        chance = np.exp(joint - joint.max(axis=(1, 2), keepdims=True)).sum(axis=1)  # [votes on the target, off]
-        null = chance[:, : len(_TASTE_NODE)] @ _TASTE_WEIGHT
-        alternative = chance[:, len(_TASTE_NODE) :].mean(axis=1)
-        with np.errstate(divide="ignore"):
-            largest = float(np.log(alternative / np.maximum(null, 1e-300)).max())
-        found.append((math.exp(-max(largest, 0.0)), "likelihood ratio", int(target), largest))
-    return found
-
-
-def _excess_wins(
-    a: Ints,
-    b: Ints,
-    outcome: Ints,
-    theta: Floats,
-    spread: Floats,
-    met: Ints,
-) -> list[Finding]:
-    """For each model met, the smallest tail of its wins over the looks, corrected for looking more than once."""
-    found: list[Finding] = []
-    for target in met:
-        (at,) = np.nonzero((a == target) | (b == target))
-        left = a[at] == target
-        won = outcome[at] == np.where(left, 0, 1)
-        lead = np.where(left, 1, -1) * (theta[a[at]] - theta[b[at]])
-        look, n = 1, FIRST_LOOK
-        while n <= len(at):
-            wins = int(won[:n].sum())
-            tails = poisson_binomial_tail(expit(lead[:n] + spread[target] * _FINE_NODE[:, None]), wins)
-            p = float(_FINE_WEIGHT @ tails) * look * (look + 1)
-            found.append((p, "excess wins", int(target), float(wins)))
-            look, n = look + 1, 2 * n
-    return found
-
-
-def _selection(first: Ints, second: Ints, voted: Bools, met: Ints) -> list[Finding]:
-    """For each model met, one over the largest e-value against voting that hardly depends on its presence."""
-    if voted.all():
-        return []
-    found: list[Finding] = []
-    for target in met:
-        present = (first == target) | (second == target)
-        counts = [np.cumsum(part) for part in (present & voted, present & ~voted, ~present & voted, ~present & ~voted)]
-        largest = float(_selection_evidence(*counts).max())
-        found.append((math.exp(-max(largest, 0.0)), "selection", int(target), largest))
-    return found
-
-
-def _selection_evidence(v1: Ints, s1: Ints, v0: Ints, s0: Ints) -> Floats:
-    """log e-value of votes and skips with the target (v1, s1) and without (v0, s0): [n]."""
     mixture = betaln(v1 + 0.5, s1 + 0.5) + betaln(v0 + 0.5, s0 + 0.5) - 2 * betaln(0.5, 0.5)
-    n1, n0, ratio = v1 + s1, v0 + s0, SELECTION_ODDS
-    # The best null with odds(with) = ratio * odds(without) = ratio * x has n1 ratio x / (1 + ratio x) + n0 x / (1 + x)
-    # = v1 + v0: a quadratic in x. Beside it, the free estimate, where that lies in the null.
-    v, s = v1 + v0, s1 + s0
-    middle = n1 * ratio + n0 - v * (ratio + 1)
-    quadratic = ratio * s
-    root = (-middle + np.sqrt(middle**2 + 4.0 * quadratic * v)) / np.where(s > 0, 2 * quadratic, 1)
-    r0 = np.where(s > 0, root / (1 + root), 1.0)
-    r1 = np.where(s > 0, ratio * root / (1 + ratio * root), 1.0)
-    inside = v1 * s0 <= ratio * v0 * s1
-    r1 = np.where(inside, v1 / np.maximum(n1, 1), r1)
-    r0 = np.where(inside, v0 / np.maximum(n0, 1), r0)
-    null = xlogy(v1, r1) + xlogy(s1, 1 - r1) + xlogy(v0, r0) + xlogy(s0, 1 - r0)
-    evidence: Floats = mixture - null
+    v, s, ratio = v1 + v0, s1 + s0, SELECTION_ODDS
+    # The likeliest null: the free estimate where that is one; else odds(with) = ratio x and odds(without) = x, whose
+    # score equation (v1 + s1) ratio x / (1 + ratio x) + (v0 + s0) x / (1 + x) = v is a quadratic in x.
+    middle = (v1 + s1) * ratio + v0 + s0 - v * (ratio + 1)
+    x = (-middle + np.sqrt(middle**2 + 4 * ratio * s * v)) / (2 * ratio * np.maximum(s, 1))
+    free = v1 * s0 <= ratio * v0 * s1
+    r1 = np.where(free, v1 / np.maximum(v1 + s1, 1), np.where(s > 0, ratio * x / (1 + ratio * x), 1))
+    r0 = np.where(free, v0 / np.maximum(v0 + s0, 1), np.where(s > 0, x / (1 + x), 1))
+    evidence: Floats = mixture - xlogy(v1, r1) - xlogy(s1, 1 - r1) - xlogy(v0, r0) - xlogy(s0, 1 - r0)
     return evidence
