@@ -90,7 +90,7 @@ def design(theta: Floats, counts: Ints, variance: Floats | None = None) -> Desig
     """
     n = len(theta)
     p = expit(theta[:, None] - theta[None, :])
-    information = p * (1 - p)
+    information = np.maximum(p * (1 - p), 1e-6)  # above zero in single precision, whatever the lead
     np.fill_diagonal(information, 0)
     weights = (counts + PRIOR_BATTLES / max(n - 1, 1)) * information
     fill = weights.sum() / n**2
@@ -103,15 +103,15 @@ def design(theta: Floats, counts: Ints, variance: Floats | None = None) -> Desig
     return Design(np.asarray(theta, dtype=np.float64), covariance, information, inflation)
 
 
-def expected_gain(now: Design) -> Floats:
-    """How much a vote on each pair is expected to shrink the weighted sum of variances: [n, n], zero on the diagonal.
+def expected_gain(now: Design, models: Bools) -> Floats:
+    """How much a vote on each pair of these `models` [n] is expected to shrink the weighted sum of their variances.
 
-    In single precision, which is twice as fast; only ratios of gains matter.
+    [n, n]; zero elsewhere. In single precision, which is twice as fast; only ratios of gains matter.
     """
-    covariance = now.covariance.astype(np.float32)
     variance = now.inflation * np.diag(now.covariance)
-    weights = (variance / variance.max()) ** 8 * now.inflation
-    information = now.information.astype(np.float32)
+    weights = np.where(models, variance / variance[models].max(), 0) ** 8 * now.inflation
+    covariance = now.covariance.astype(np.float32)
+    information = now.information.astype(np.float32) * (models[:, None] & models[None, :])
     rows = covariance * np.sqrt(weights).astype(np.float32)[:, None]
     gain: Floats = information * _between(rows.T @ rows) / (1 + information * _between(covariance))
     return gain
@@ -171,24 +171,30 @@ def _parts(
     n = len(now.theta)
     on = np.ones(n, dtype=bool) if available is None else available
     all_open = (on if on.ndim == 2 else on[:, None] & on[None, :]) & ~np.eye(n, dtype=bool)
-    in_play = all_open.any(axis=1)
+    in_play: Bools = np.asarray(all_open.any(axis=1))
     if not in_play.any():
         raise DataError(
             f"No two of the {n} models are available, and a battle needs two; wait for an engine, or add a model."
         )
-    gain = expected_gain(now) * all_open
-    sharp = np.square(np.square(gain / gain.max()))
-    settled = counts.sum(axis=1) >= newcomer_battles
-    among_settled = sharp * (settled[:, None] & settled[None, :])
-    old = float(among_settled.sum())
     parts: list[tuple[By, float, Floats]] = [("uniform", uniform_share, all_open / float(all_open.sum()))]
-    if old > 0 and not settled[in_play].all():
-        with_new = sharp - among_settled
-        parts.append(("information", (1 - uniform_share) * (1 - newcomer_share), among_settled / old))
-        parts.append(("newcomer", (1 - uniform_share) * newcomer_share, with_new / float(with_new.sum())))
+    settled: Bools = in_play & (counts.sum(axis=1) >= newcomer_battles)
+    among_settled = all_open & settled[:, None] & settled[None, :]
+    if among_settled.any() and not settled[in_play].all():
+        with_new = _sharpened(expected_gain(now, in_play), all_open & ~among_settled)
+        informative = _sharpened(expected_gain(now, settled), among_settled)
+        parts.append(("information", (1 - uniform_share) * (1 - newcomer_share), informative))
+        parts.append(("newcomer", (1 - uniform_share) * newcomer_share, with_new))
     else:
-        parts.append(("information", 1 - uniform_share, sharp / float(sharp.sum())))
+        parts.append(("information", 1 - uniform_share, _sharpened(expected_gain(now, in_play), all_open)))
     return parts
+
+
+def _sharpened(gain: Floats, where: Bools) -> Floats:
+    """Probabilities [n, n] in proportion to gain^4, of these pairs."""
+    gain = gain * where
+    sharp = np.square(np.square(gain / gain.max()))
+    probabilities: Floats = sharp / float(sharp.sum())
+    return probabilities
 
 
 def _draw(weights: NDArray[Any], rng: np.random.Generator) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 
 from fairground.arena.integrity import NO_VOTE, judge_voter
-from fairground.arena.pairing import choose_pair, design
+from fairground.arena.pairing import choose_pair, design, pair_probabilities
 from fairground.arena.ratings import Fit, bradley_terry
 
 Floats = NDArray[np.float64]
@@ -113,19 +113,29 @@ def adaptive_battles(
     refit: int = 100,
     uniform_share: float = 0.1,
     joins: dict[int, int] | None = None,
+    together: bool = False,
 ) -> Iterator[tuple[Ints, Ints, Ints, Fit | None]]:
     """An arena that pairs by its own last fit: yields left, right, outcome so far and the fit, every `refit` battles.
 
-    A voter a vote. `uniform_share` 1 is even pairing. `joins`: models that are away until so many battles are over.
+    The first fit is after 5 battles a model at the earliest. A voter a vote. `uniform_share` 1 is even pairing.
+    `joins`: models that are away until so many battles are over. `together`: all battles between two fits are drawn
+    from one distribution, as if they were opened at once; faster.
     """
     m = len(community.theta)
     left, right, outcome = (np.zeros(battles, dtype=np.int64) for _ in range(3))
     counts = np.zeros((m, m), dtype=np.int64)
     known = design(np.zeros(m), counts)
-    for start in range(0, battles, refit):
-        stop = min(start + refit, battles)
+    stop = 0
+    while stop < battles:
+        start, stop = stop, min(max(stop + refit, 5 * m), battles)
         here = np.array([start >= (joins or {}).get(model, 0) for model in range(m)])
-        for n in range(start, stop):
+        if together:
+            table = np.triu(pair_probabilities(known, counts, available=here, uniform_share=uniform_share)).ravel()
+            drawn = rng.choice(m * m, stop - start, p=table / table.sum())
+            left[start:stop], right[start:stop] = np.divmod(drawn, m)
+            np.add.at(counts, (left[start:stop], right[start:stop]), 1)
+            np.add.at(counts, (right[start:stop], left[start:stop]), 1)
+        for n in range(start, start if together else stop):
             pair = choose_pair(known, counts, rng=rng, available=here, uniform_share=uniform_share)
             left[n], right[n] = pair.a, pair.b
             counts[pair.a, pair.b] += 1
