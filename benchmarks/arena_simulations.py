@@ -21,9 +21,10 @@ import numpy as np
 
 from fairground.arena import record
 from fairground.arena.battles import read_battles
+from fairground.arena.fit import Fit
 from fairground.arena.integrity import judge_voter, theta_without
 from fairground.arena.pairing import choose_pair, design
-from fairground.arena.ratings import ELO_PER_LOGIT, Fit
+from fairground.arena.ratings import ELO_PER_LOGIT
 from fairground.arena.simulation import (
     POINTS,
     Attack,
@@ -394,6 +395,7 @@ def attack(quick: bool) -> Part:
         "target, 1 in 5 other battles": Attack(elsewhere=0.2),
         "target, half of the other battles, 100 votes": Attack(elsewhere=0.5),
         "target, all other battles, 100 votes": Attack(elsewhere=1.0),
+        "target, 2 in 5 other battles, 300 votes": Attack(elsewhere=0.4, account_votes=300, refusals=30),
         "target and against 3 rivals, others left": Attack(rivals=3),
         "target and against 3 rivals, 1 in 10 others": Attack(rivals=3, elsewhere=0.1),
         "target and against 3 rivals, 1 in 5 others": Attack(rivals=3, elsewhere=0.2),

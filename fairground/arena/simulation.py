@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 
+from fairground.arena.fit import Fit
 from fairground.arena.integrity import NO_VOTE, judge_voter
 from fairground.arena.pairing import choose_pair, design, pair_probabilities
-from fairground.arena.ratings import Fit, bradley_terry
+from fairground.arena.ratings import bradley_terry
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
