@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/arena_simulations.py [PART ...] [--votes llmfao.csv] [--quick]
 
-Parts: coverage, clusters, pairing, replay, integrity, attack (none named: all). Each is printed and put into
-`fairground/web/methods.json` and between its markers in `docs/methods.md`; other parts stay as they are. Each has a
-seed of its own, so the same code and libraries give the same tables. `--quick` makes small ones and writes nothing.
-`--votes` is the replay's file; without it the replay takes the 2023 record that is in the package.
+Parts: coverage, clusters, pairing, replay, honest, caught, attack_18, attack_13, attack_6 (none named: all). Each is
+printed and put into `fairground/web/methods.json` and between its markers in `docs/methods.md`; other parts stay as they
+are. Each has a seed of its own, so the same code and libraries give the same tables. `--quick` makes small ones and
+writes nothing. `--votes` is the replay's file; without it the replay takes the 2023 record that is in the package.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ JSON = ROOT / "fairground" / "web" / "methods.json"
 PAGE = ROOT / "docs" / "methods.md"
 M = 20
 SPREAD = 0.7  # logits, 122 Elo: about the spread of the 20 models of the first public arenas
+PLACES = (18, 13, 6)  # of the attacks' targets among the 20
 ACCOUNTS = 500  # none of the strategies needs as many
 Part = dict[str, Any]
 
@@ -61,7 +63,7 @@ def coverage(quick: bool) -> Part:
 
     def adaptive(votes: int) -> Iterator[Fit]:
         rng = np.random.default_rng(votes + 1)
-        for _ in range(runs):
+        for _ in range(runs // 2):
             yield list(adaptive_battles(community, votes, rng, refit=500, together=True))[-1][3]
 
     cases = {f"{votes}": (f"{votes:,} votes", even(votes)) for votes in (1_000, 3_000, 6_000)}
@@ -255,62 +257,75 @@ def _replayed(table: Any, m: int, share: float, budget: int, seed: int) -> Any:
     return np.array(widths)
 
 
-def integrity(quick: bool) -> Part:
-    """Alarms about honest voters and about attackers."""
+def honest(quick: bool) -> Part:
+    """Alarms about honest voters."""
     rows: list[list[str]] = []
     figures: dict[str, Any] = {}
     usual = Community(strengths(M, SPREAD))
     kinds = {
         "honest": ("honest, 100 battles opened", usual, 100, 10_000),
-        "long": ("honest, 1,000 battles opened", usual, 1_000, 1_000),
-        "ties": ("honest, ties nearly always", Community(usual.theta, ties=(20.0, 1.0)), 100, 2_000),
-        "no_ties": ("honest, ties never", Community(usual.theta, ties=(0.01, 10.0)), 100, 2_000),
-        "side": ("honest, leans to one side (SD 1.5)", Community(usual.theta, lean=1.5), 100, 2_000),
-        "tastes": ("honest, stronger tastes than assumed (SD 0.7)", Community(usual.theta, taste=0.7), 100, 2_000),
+        "long": ("honest, 1,000 battles opened", usual, 1_000, 500),
+        "ties": ("honest, ties nearly always", Community(usual.theta, ties=(20.0, 1.0)), 100, 1_000),
+        "no_ties": ("honest, ties never", Community(usual.theta, ties=(0.01, 10.0)), 100, 1_000),
+        "side": ("honest, leans to one side (SD 1.5)", Community(usual.theta, lean=1.5), 100, 1_000),
+        "tastes": ("honest, stronger tastes than assumed (SD 0.7)", Community(usual.theta, taste=0.7), 100, 1_000),
     }
     for key, (name, community, opened, voters) in kinds.items():
         voters = voters // 200 if quick else voters
         alarms = np.mean([verdict.suspect for verdict in _honest_verdicts(community, opened, voters)])
         figures[key] = {"alarms": float(alarms), "voters": voters}
-        rows.append([name, f"{voters:,}", f"{alarms:.2%}", ""])
+        rows.append([name, f"{voters:,}", f"{alarms:.2%}"])
+    real = _record_alarms()
+    figures["record"] = real
+    rows.append(["the 2023 record's real voters", f"{real['voters']}", f"{real['alarms']} of them"])
+    return {
+        "title": "How often is an honest voter suspected?",
+        "columns": ["voters", "how many", "suspected in their whole life"],
+        "rows": rows,
+        "note": "Simulated voters leave 30% of the battles that they open without a vote.",
+        "figures": figures,
+    }
+
+
+def caught(quick: bool) -> Part:
+    """Alarms about attackers who do not adapt."""
+    rows: list[list[str]] = []
+    figures: dict[str, Any] = {}
+    usual = Community(strengths(M, SPREAD))
     attacks = {
         "target_50": ("50 votes, all for the target", 50, 0, True),
         "disguised_100": ("100 votes: 50 for the target whenever it is there, 50 honest ones elsewhere", 50, 50, True),
         "mixed_100": ("100 votes: 50 for the target, 50 honest ones wherever the draw leads", 50, 50, False),
     }
     each = 1 if quick else 50
-    for key, (name, forced, honest, apart) in attacks.items():
-        rng = np.random.default_rng(forced + honest + apart)
+    for key, (name, forced, honestly, apart) in attacks.items():
+        rng = np.random.default_rng(forced + honestly + apart)
         base = _community_fit(usual, 200, 60, rng)
-        caught = np.zeros((M, 2))
+        alarms = np.zeros((M, 2))
         for target in range(M):
             for _ in range(each):
-                first, second, outcome = _attacker(usual, target, forced, honest, apart, rng)
+                first, second, outcome = _attacker(usual, target, forced, honestly, apart, rng)
                 cast = outcome != -1
                 variance = np.diag(base.sandwich)
                 seen = judge_voter(first[cast], second[cast], outcome[cast], base.theta, variance=variance)
                 logged = judge_voter(first, second, outcome, base.theta, variance=variance)
-                caught[target] += seen.suspect, logged.suspect
-        caught /= each
+                alarms[target] += seen.suspect, logged.suspect
+        alarms /= each
         figures[key] = {
-            "by_votes": float(caught[:, 0].mean()),
-            "by_all": float(caught[:, 1].mean()),
-            "worst_by_votes": float(caught[:, 0].min()),
-            "worst_by_all": float(caught[:, 1].min()),
+            "by_votes": float(alarms[:, 0].mean()),
+            "by_all": float(alarms[:, 1].mean()),
+            "worst_by_votes": float(alarms[:, 0].min()),
+            "worst_by_all": float(alarms[:, 1].min()),
         }
-        share = [f"{caught[:, i].mean():.1%} (hardest target {caught[:, i].min():.0%})" for i in (0, 1)]
+        share = [f"{alarms[:, i].mean():.1%} (hardest target {alarms[:, i].min():.0%})" for i in (0, 1)]
         rows.append([name, f"{M * each:,}", *share])
-    alarms = _record_alarms()
-    figures["record"] = alarms
-    rows.append(["the 2023 record's real voters", f"{alarms['voters']}", f"{alarms['alarms']}", ""])
     return {
-        "title": "Who is put aside?",
-        "columns": ["voter", "how many", "alarms, from votes", "alarms, battles left counted too"],
+        "title": "Who is caught?",
+        "columns": ["attacker", "how many", "caught by their votes", "battles left known too"],
         "rows": rows,
         "note": (
-            "Honest voters leave 30% of battles without a vote, and all tests run. Attackers' targets are each of the "
-            "20 models in turn; whoever votes for the target whenever it is there leaves the other battles, but for "
-            "the honest votes. Ratings come from 12,000 votes of 200 others."
+            "Targets are each of the 20 models in turn. Whoever votes for the target leaves other battles, but for the "
+            "honest votes. Ratings come from 12,000 votes of 200 others."
         ),
         "figures": figures,
     }
@@ -384,8 +399,9 @@ def _record_alarms() -> dict[str, int]:
     return {"voters": len(voters), "alarms": suspects}
 
 
-def attack(quick: bool) -> Part:
-    """What a climb of three ranks costs one who adapts, in votes and accounts."""
+def attack(quick: bool, place: int) -> Part:
+    """What a climb of three ranks from this place costs one who adapts, in votes and accounts."""
+    target = M - place
     community = Community(strengths(M, SPREAD))
     prices = (0, 25, 50, 100)
     seeds = range(1 if quick else 4)
@@ -404,36 +420,33 @@ def attack(quick: bool) -> Part:
     }
     if quick:
         strategies = {name: strategies[name] for name in list(strategies)[:2]}
-    rows: list[list[str]] = []
-    figures: dict[str, Any] = {"prices": list(prices), "cheapest": {}}
-    for place, target in (("13th", 7),) if quick else (("18th", 2), ("13th", 7), ("6th", 14)):
-        cheapest = dict.fromkeys(prices, float("inf"))
-        crowds = []
-        for seed in seeds:
-            rng = np.random.default_rng(seed)
-            voter = np.repeat(np.arange(300), 60)
-            first, second = even_pairs(M, len(voter), rng)
-            crowds.append((first, second, community.votes(first, second, voter, rng)))
-        open_arena = Attack(recognises=1.0, account_votes=2_000, wary=False)
-        undefended = [_cost(community, target, open_arena, crowd, seed)[0] for seed, crowd in enumerate(crowds)]
-        for name, plan in strategies.items():
-            costs = np.array(
-                [_cost(community, target, plan, crowd, 50 + seed) for seed, crowd in enumerate(crowds)],
-                dtype=float,
-            )
-            times = [float((costs[:, 0] + price * costs[:, 1]).sum() / np.sum(undefended)) for price in prices]
-            for price, value in zip(prices, times, strict=True):
-                cheapest[price] = min(cheapest[price], value)
-            rows.append([place, name, f"{costs[:, 0].mean():.0f}", f"{costs[:, 1].mean():.0f}",
-                         *(f"{value:.1f}" for value in times)])  # fmt: skip
-        rows.append([place, "the cheapest", "", "", *(f"{cheapest[price]:.1f}" for price in prices)])
-        figures["cheapest"][place] = {str(price): cheapest[price] for price in prices}
-        figures.setdefault("undefended", {})[place] = float(np.mean(undefended))
+    crowds = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        voter = np.repeat(np.arange(300), 60)
+        first, second = even_pairs(M, len(voter), rng)
+        crowds.append((first, second, community.votes(first, second, voter, rng)))
+    open_arena = Attack(recognises=1.0, account_votes=2_000, wary=False)
+    undefended = [_cost(community, target, open_arena, crowd, seed)[0] for seed, crowd in enumerate(crowds)]
+    rows = []
+    cheapest = dict.fromkeys(prices, float("inf"))
+    for name, plan in strategies.items():
+        costs = [_cost(community, target, plan, crowd, 50 + seed) for seed, crowd in enumerate(crowds)]
+        votes, accounts = np.sum(costs, axis=0)
+        times = {price: float((votes + price * accounts) / sum(undefended)) for price in prices}
+        cheapest = {price: min(cheapest[price], times[price]) for price in prices}
+        cells = (f"{votes / len(costs):.0f}", f"{accounts / len(costs):.0f}")
+        rows.append([name, *cells, *(f"{times[price]:.1f}" for price in prices)])
+    rows.append(["**the cheapest**", "", "", *(f"**{cheapest[price]:.1f}**" for price in prices)])
     return {
-        "title": "What does an attacker pay who knows all this?",
-        "columns": ["target", "strategy", "votes", "accounts", *(f"times, {price} an account" for price in prices)],
+        "title": f"What does an attacker pay who knows all this, from place {place} to {place - 3}?",
+        "columns": ["strategy", "votes", "accounts", *(f"times, {price} an account" for price in prices)],
         "rows": rows,
-        "figures": figures,
+        "note": f"Undefended: {np.mean(undefended):.0f} votes. Means of {len(costs)} arenas.",
+        "figures": {
+            "cheapest": {str(price): cheapest[price] for price in prices},
+            "undefended": float(np.mean(undefended)),
+        },
     }
 
 
@@ -477,7 +490,8 @@ def main() -> None:
     makers: dict[str, Callable[[bool], Part]] = {
         "coverage": coverage, "clusters": clusters, "pairing": pairing,
         "replay": lambda quick: replay(quick, asked.votes),
-        "integrity": integrity, "attack": attack,
+        "honest": honest, "caught": caught,
+        **{f"attack_{place}": partial(attack, place=place) for place in PLACES},
     }  # fmt: skip
     for key in asked.parts or makers:
         if key not in makers:

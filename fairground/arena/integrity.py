@@ -1,6 +1,6 @@
 """Tests of one voter's votes: does this person vote for (or against) one model, whatever it answers?
 
-Four tests look at every model as a possible target, over the voter's whole life, vote by vote. Together they raise an
+Five tests look at every model as a possible target, over the voter's whole life, vote by vote. Together they raise an
 alarm about an honest voter with probability 1% at most, however often one looks. Nothing is deleted: an alarm is a
 reason to put a voter's votes aside until a steward has looked.
 
@@ -22,8 +22,11 @@ the share t even on [0, 1], and both are integrated out.
   section 7).
 - Both. The product of the likelihood ratio and the selection test's e-value: which battles a voter votes in, and what
   they say there, are evidence beside each other.
+- Several. The same for two to five models at once, as where one is to rise and its rivals are to fall: the selection
+  test for battles with any of them, and the mean of it and its product with their joint likelihood ratio. They are the
+  models in whose battles the voter voted most often; the correction counts all sets of their size.
 
-Each test has a quarter of the alarm rate, and each model an equal part of that (Bonferroni).
+Each test has a fifth of the alarm rate, and each model an equal part of that (Bonferroni), or each set of a quarter.
 """
 
 from __future__ import annotations
@@ -40,8 +43,8 @@ from scipy.special import betaln, expit, xlogy
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 Bools = NDArray[np.bool_]
-Test = Literal["likelihood ratio", "excess wins", "selection", "likelihood ratio and selection"]
-Finding = tuple[float, Test, int, float]  # p for this model and test alone, the test, the model, the statistic
+Test = Literal["likelihood ratio", "excess wins", "selection", "likelihood ratio and selection", "several models"]
+Finding = tuple[float, Test, tuple[int, ...], float]  # p, corrected for all models, the test, models and statistic
 
 ALARM_RATE = 0.01  # per honest voter, over their life
 TASTE = 0.5  # logits: standard deviation of an honest voter's own preference for a model
@@ -51,17 +54,18 @@ FIRST_LOOK = 5  # votes on a model, then twice as many, and so on
 NO_VOTE = -1  # outcome of a battle that was opened and left
 
 _BIASES = np.array([-7.0, -4.0, -2.5, -1.5, 1.5, 2.5, 4.0, 7.0])
-_TESTS = 4
+_TESTS = 5
+_SIZES = (2, 3, 4, 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the tests say of a voter.
 
-    `suspect`: an alarm. `test`, `target`: the test that says most, and the model it says it of (an index; -1 where
-    there are no votes). `statistic`: the natural logarithm of the largest likelihood ratio or e-value, or the number
-    of wins.
-    `p`: valid at any time, corrected for all tests and models; an alarm is p <= the alarm rate. `said`: a sentence.
+    `suspect`: an alarm. `test`, `target`: the test that says most, and the model it says it of (an index, the first
+    of several; -1 where there are no votes). `statistic`: the natural logarithm of the largest likelihood ratio or
+    e-value, or the number of wins. `p`: valid at any time, corrected for all tests and models; an alarm is p <= the
+    alarm rate. `said`: a sentence.
     """
 
     suspect: bool
@@ -103,37 +107,51 @@ def judge_voter(
     spread = np.sqrt(taste**2 * m / max(m - 1, 1) + (np.zeros(m) if variance is None else variance))
     lead = theta[a] - theta[b]
     plain = _log_likelihood(lead[:, None] + _LEAN, _TIE, (said == 0)[:, None], (said == 1)[:, None])
+    life = np.cumsum(plain, axis=0) + _GRID_WEIGHT  # [votes, grid]
     found: list[Finding] = []
     for target in met:
         (at,) = np.nonzero((a == target) | (b == target))
         sign = np.where(a[at] == target, 1.0, -1.0)
         won, lost = said[at] == np.where(sign > 0, 0, 1), said[at] == np.where(sign > 0, 1, 0)
-        ratio = _likelihood_ratio(sign * lead[at], sign, won, lost, at, plain, float(spread[target]))
-        found.append(_finding("likelihood ratio", target, ratio))
-        found.append(_excess_wins(int(target), sign * lead[at], won, float(spread[target])))
+        biased, tasteful = _shifted(sign * lead[at], sign, won, lost, plain[at], float(spread[target]))
+        ratio = _log_sum(life[at] + biased) - _log_sum(life[at] + tasteful)
+        one = (int(target),)
+        found.append(_finding("likelihood ratio", one, ratio, m))
+        found.append(_excess_wins(one, sign * lead[at], won, float(spread[target]), m))
         if not voted.all():
             selection = _selection((first == target) | (second == target), voted)
-            found.append(_finding("selection", target, selection))
+            found.append(_finding("selection", one, selection, m))
             joint = ratio + selection[np.flatnonzero(voted)[at]]
-            found.append(_finding("likelihood ratio and selection", target, joint))
-    p, test, target, statistic = min(found)
-    p = min(1.0, p * m * _TESTS)
-    sign = (a == target).astype(np.int64) - (b == target)
-    wins = int(((sign > 0) & (said == 0) | (sign < 0) & (said == 1)).sum())
-    name = f"model {target}" if names is None else repr(names[target])
-    sentence = (
-        f"Of {len(a)} votes, {int(np.abs(sign).sum())} are on {name}, "
-        f"which won {wins} where at most {expit(sign * lead)[sign != 0].sum():.1f} were expected; "
-    )
+            found.append(_finding("likelihood ratio and selection", one, joint, m))
     if not voted.all():
-        present = (first == target) | (second == target)
-        sentence += (
-            f"votes were cast in {voted[present].mean():.0%} of the battles with it and in "
-            f"{voted[~present].mean() if (~present).any() else 0:.0%} of the others; "
-        )
+        found += _several(first, second, outcome, lead, plain, life, spread)
+    p, test, models, statistic = min(found)
+    p = min(1.0, p * _TESTS)
+    sentence = _said(first, second, outcome, theta, models, names)
     return Verdict(
-        p <= alarm_rate, test, target, statistic, p, sentence + f"{test}, p = {p:.2g} over the voter's life."
+        p <= alarm_rate, test, models[0], statistic, p, f"{sentence}; {test}, p = {p:.2g} over the whole life."
     )
+
+
+def _said(
+    first: Ints, second: Ints, outcome: Ints, theta: Floats, models: tuple[int, ...], names: Sequence[str] | None
+) -> str:
+    """How the voter voted on these models, in numbers."""
+    voted = outcome != NO_VOTE
+    present = np.isin(first, models) | np.isin(second, models)
+    called = ", ".join(f"model {model}" if names is None else repr(names[model]) for model in models)
+    said = f"Of {int(voted.sum())} votes, {int((voted & present).sum())} are on {called}"
+    if len(models) == 1:
+        sign = ((first == models[0]).astype(np.int64) - (second == models[0]))[voted & present]
+        lead = (theta[first] - theta[second])[voted & present]
+        wins = int((outcome[voted & present] == np.where(sign > 0, 0, 1)).sum())
+        said += f", which won {wins} where at most {expit(sign * lead).sum():.1f} were expected"
+    if not voted.all():
+        without = voted[~present].mean() if (~present).any() else 0
+        said += (
+            f"; votes were cast in {voted[present].mean():.0%} of the battles with it and in {without:.0%} of others"
+        )
+    return said
 
 
 def theta_without(theta: Floats, covariance: Floats, first: Ints, second: Ints, points: Floats) -> Floats:
@@ -196,42 +214,79 @@ def _log_likelihood(lead: Floats, tie: Floats, won: Bools, lost: Bools) -> Float
     return logarithm
 
 
-def _finding(test: Test, target: int, evidence: Floats) -> Finding:
-    """One over the largest e-value of the voter's life."""
+def _finding(test: Test, models: tuple[int, ...], evidence: Floats, hypotheses: float) -> Finding:
+    """One over the largest e-value of the voter's life, for one of so many hypotheses."""
     largest = float(evidence.max())
-    return math.exp(-max(largest, 0.0)), test, int(target), largest
+    return hypotheses * math.exp(-max(largest, 0.0)), test, models, largest
 
 
-def _likelihood_ratio(
-    lead: Floats, sign: Floats, won: Bools, lost: Bools, at: Ints, plain: Floats, spread: float
-) -> Floats:
-    """log likelihood ratio after each vote on a target [k].
+def _shifted(
+    lead: Floats, sign: Floats, won: Bools, lost: Bools, plain: Floats, spread: float
+) -> tuple[Floats, Floats]:
+    """How much likelier (log) the votes on a target are with a bias, and with a taste, than without: twice [k, grid].
 
-    `lead` [k]: the target's; `sign` [k]: 1 where it stood left, -1 right; `at` [k]: which of the voter's votes these
-    are; `plain` [n, grid]: log-likelihood of all votes without taste or bias.
+    After each of k votes. `lead` [k]: the target's; `sign` [k]: 1 where it stood left, -1 right; `plain` [k, grid]:
+    the votes' log-likelihood without either.
     """
-    off = np.concatenate([spread * _TASTE_NODE, _BIASES])
+    off = np.concatenate([_BIASES, spread * _TASTE_NODE])
     shifted = (lead[:, None] + sign[:, None] * _LEAN)[:, :, None] + off
-    biased = _log_likelihood(shifted, _TIE[:, None], won[:, None, None], lost[:, None, None])
-    life = (np.cumsum(plain, axis=0) + _GRID_WEIGHT)[at]
-    joint = life[:, :, None] + np.cumsum(biased - plain[at][:, :, None], axis=0)
-    chance = np.exp(joint - joint.max(axis=(1, 2), keepdims=True)).sum(axis=1)  # [k, off]
-    null = chance[:, : len(_TASTE_NODE)] @ _TASTE_WEIGHT
-    alternative = chance[:, len(_TASTE_NODE) :].mean(axis=1)
-    ratio: Floats = np.log(np.maximum(alternative, 1e-300)) - np.log(np.maximum(null, 1e-300))
-    return ratio
+    likelihood = _log_likelihood(shifted, _TIE[:, None], won[:, None, None], lost[:, None, None])
+    gain = np.cumsum(likelihood - plain[:, :, None], axis=0)
+    biased, tasteful = gain[:, :, : len(_BIASES)], gain[:, :, len(_BIASES) :]
+    return _log_sum(biased) - math.log(len(_BIASES)), _log_sum(tasteful + np.log(_TASTE_WEIGHT))
 
 
-def _excess_wins(target: int, lead: Floats, won: Bools, spread: float) -> Finding:
+def _log_sum(logarithms: Floats) -> Floats:
+    """log of the sum of exponentials along the last axis."""
+    largest = logarithms.max(axis=-1, keepdims=True)
+    summed: Floats = np.log(np.exp(logarithms - largest).sum(axis=-1)) + largest[..., 0]
+    return summed
+
+
+def _excess_wins(target: tuple[int, ...], lead: Floats, won: Bools, spread: float, hypotheses: float) -> Finding:
     """The smallest tail of a target's wins over the looks, corrected for looking more than once."""
-    found: list[Finding] = [(1.0, "excess wins", target, float(won.sum()))]
+    found: list[Finding] = [(hypotheses, "excess wins", target, float(won.sum()))]
     look, n = 1, FIRST_LOOK
     while n <= len(lead):
         wins = int(won[:n].sum())
-        tails = poisson_binomial_tail(expit(lead[:n] + spread * _FINE_NODE[:, None]), wins)
-        found.append((float(_FINE_WEIGHT @ tails) * look * (look + 1), "excess wins", target, float(wins)))
+        tail = float(_FINE_WEIGHT @ poisson_binomial_tail(expit(lead[:n] + spread * _FINE_NODE[:, None]), wins))
+        found.append((tail * look * (look + 1) * hypotheses, "excess wins", target, float(wins)))
         look, n = look + 1, 2 * n
     return min(found)
+
+
+def _several(
+    first: Ints, second: Ints, outcome: Ints, lead: Floats, plain: Floats, life: Floats, spread: Floats
+) -> list[Finding]:
+    """Of two to five models at once. A vote on two of them counts for the one that is first in order."""
+    m, voted = len(spread), outcome != NO_VOTE
+    a, b, said = first[voted], second[voted], outcome[voted]
+    votes = np.bincount(a, minlength=m) + np.bincount(b, minlength=m)
+    battles = np.bincount(first, minlength=m) + np.bincount(second, minlength=m)
+    order = np.argsort(-(votes + 0.5) / (battles + 1), kind="stable")
+    free = np.ones(len(a), dtype=bool)
+    biased, tasteful = life.copy(), life.copy()
+    found: list[Finding] = []
+    for size in range(1, min(_SIZES[-1], m - 2) + 1):
+        target = order[size - 1]
+        (at,) = np.nonzero(free & ((a == target) | (b == target)))
+        if len(at):
+            free[at] = False
+            sign = np.where(a[at] == target, 1.0, -1.0)
+            won, lost = said[at] == np.where(sign > 0, 0, 1), said[at] == np.where(sign > 0, 1, 0)
+            so_far = np.searchsorted(at, np.arange(len(a)), side="right") - 1
+            for total, own in zip(
+                (biased, tasteful),
+                _shifted(sign * lead[at], sign, won, lost, plain[at], float(spread[target])),
+                strict=True,
+            ):
+                total += np.where(so_far[:, None] >= 0, own[so_far], 0)
+        if size in _SIZES:
+            models = tuple(int(model) for model in order[:size])
+            selection = _selection(np.isin(first, models) | np.isin(second, models), voted)[voted]
+            evidence = selection + np.logaddexp(0, _log_sum(biased) - _log_sum(tasteful)) - math.log(2)
+            found.append(_finding("several models", models, evidence, math.comb(m, size) * len(_SIZES)))
+    return found
 
 
 def _selection(present: Bools, voted: Bools) -> Floats:

@@ -63,9 +63,12 @@ def test_likelihood_ratio_has_mean_one_over_all_lives_of_an_honest_voter() -> No
             lead[:, None] + integrity._LEAN, integrity._TIE, (said == 0)[:, None], (said == 1)[:, None]
         )
         won, lost = said == np.where(sign > 0, 0, 1), said == np.where(sign > 0, 1, 0)
-        ratio = integrity._likelihood_ratio(sign * lead, sign, won, lost, np.arange(3), plain, spread)
+        biased, tasteful = integrity._shifted(sign * lead, sign, won, lost, plain, spread)
+        whole = plain.sum(axis=0) + integrity._GRID_WEIGHT
         total += chance
-        mean += chance * float(np.exp(ratio[-1]))
+        mean += chance * float(
+            np.exp(integrity._log_sum(whole + biased[-1]) - integrity._log_sum(whole + tasteful[-1]))
+        )
     assert total == pytest.approx(1, abs=1e-4)
     assert mean == pytest.approx(1, abs=0.01)
 
@@ -155,7 +158,7 @@ def test_leaving_the_battles_without_the_target_is_evidence() -> None:
     assert not alone.suspect
     assert left.suspect
     assert left.target == 4
-    assert "in 100% of the battles with it and in 0% of the others" in left.said
+    assert "in 100% of the battles with it and in 0% of others" in left.said
     everywhere = judge_voter(first, second, np.where(rng.random(120) < 0.1, outcome, -1), community.theta)
     assert not everywhere.suspect
 

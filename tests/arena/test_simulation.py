@@ -22,6 +22,7 @@ from fairground.arena.simulation import (
     strengths,
 )
 
+PARTS = ["coverage", "clusters", "pairing", "replay", "honest", "caught", "attack_18", "attack_13", "attack_6"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -98,7 +99,7 @@ def test_a_model_joins() -> None:
 
 def test_the_page_shows_the_tables_of_the_command(simulations: ModuleType) -> None:
     parts = json.loads((ROOT / "fairground" / "web" / "methods.json").read_text())
-    assert list(parts) == ["coverage", "clusters", "pairing", "replay", "integrity", "attack"]
+    assert list(parts) == PARTS
     page = (ROOT / "docs" / "methods.md").read_text()
     assert simulations.written(page, parts) == page
 
@@ -108,14 +109,14 @@ def test_the_tables_hold_what_is_promised() -> None:
                json.loads((ROOT / "fairground" / "web" / "methods.json").read_text()).items()}  # fmt: skip
     for part in ("coverage", "clusters"):
         for case in figures[part].values():
-            assert case["runs"] == 10_000
+            assert case["runs"] >= 5_000
             assert 0.94 <= case["ratings"] <= 0.96
     assert figures["pairing"]["widest_0.7"]["saved"] - figures["pairing"]["widest_0.7"]["error"] >= 0.25
     for key in ("honest", "long", "ties", "no_ties", "side"):
-        assert figures["integrity"][key]["alarms"] <= 0.01
-    assert figures["integrity"]["target_50"]["by_votes"] >= 0.90
-    assert figures["integrity"]["disguised_100"]["by_votes"] >= 0.95
-    assert all(times["50"] >= 5 for times in figures["attack"]["cheapest"].values())
+        assert figures["honest"][key]["alarms"] <= 0.01
+    assert figures["caught"]["target_50"]["by_votes"] >= 0.90
+    assert figures["caught"]["disguised_100"]["by_votes"] >= 0.95
+    assert all(figures[part]["cheapest"]["50"] >= 5 for part in PARTS if part.startswith("attack"))
 
 
 @pytest.mark.verify
@@ -202,8 +203,9 @@ def test_every_part_can_be_made(simulations: ModuleType) -> None:
         "clusters": simulations.clusters(True),
         "pairing": simulations.pairing(True),
         "replay": simulations.replay(True, None),
-        "integrity": simulations.integrity(True),
-        "attack": simulations.attack(True),
+        "honest": simulations.honest(True),
+        "caught": simulations.caught(True),
+        "attack_13": simulations.attack(True, 13),
     }
     stored = json.loads((ROOT / "fairground" / "web" / "methods.json").read_text())
     for key, part in parts.items():
