@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/arena_simulations.py [PART ...] [--votes llmfao.csv] [--quick]
 
 Parts: coverage, clusters, pairing, replay, honest, caught, attack_18, attack_13, attack_6 (none named: all). Each is
-printed and put into `fairground/web/methods.json` and between its markers in `docs/methods.md`; other parts stay as they
-are. Each has a seed of its own, so the same code and libraries give the same tables. `--quick` makes small ones and
+printed and put into `fairground/web/methods.json` and between its markers in `docs/methods.md`; other parts stay as
+they are. Each has a seed of its own, so the same code and libraries give the same tables. `--quick` makes small ones and
 writes nothing. `--votes` is the replay's file; without it the replay takes the 2023 record that is in the package.
 """
 
@@ -63,7 +63,7 @@ def coverage(quick: bool) -> Part:
 
     def adaptive(votes: int) -> Iterator[Fit]:
         rng = np.random.default_rng(votes + 1)
-        for _ in range(runs // 2):
+        for _ in range(3 * runs // 10):
             yield list(adaptive_battles(community, votes, rng, refit=500, together=True))[-1][3]
 
     cases = {f"{votes}": (f"{votes:,} votes", even(votes)) for votes in (1_000, 3_000, 6_000)}
@@ -109,7 +109,7 @@ def _coverage(title: str, truth: Floats, cases: dict[str, tuple[str, Iterator[Fi
 
 def pairing(quick: bool) -> Part:
     """Votes that even pairing needs for the widths that adaptive pairing reaches."""
-    runs, budget = (2, 1_000) if quick else (40, 3_000)
+    runs, budget = (2, 1_000) if quick else (16, 3_000)
     rows: list[list[str]] = []
     figures: dict[str, Any] = {}
 
@@ -136,7 +136,7 @@ def pairing(quick: bool) -> Part:
                                            "width": float(reached.mean())}  # fmt: skip
             cells.append(f"{reached.mean():.0f}; {saved.mean():.0%} (± {error:.0%})".replace("-", "−"))
         rows.append(cells)
-    joined = _newcomer(2 if quick else 20, 1_000 if quick else 3_000)
+    joined = _newcomer(2 if quick else 10, 1_000 if quick else 3_000)
     figures["newcomer"] = joined
     return {
         "title": "How many votes does adaptive pairing save?",
@@ -263,12 +263,12 @@ def honest(quick: bool) -> Part:
     figures: dict[str, Any] = {}
     usual = Community(strengths(M, SPREAD))
     kinds = {
-        "honest": ("honest, 100 battles opened", usual, 100, 10_000),
-        "long": ("honest, 1,000 battles opened", usual, 1_000, 500),
-        "ties": ("honest, ties nearly always", Community(usual.theta, ties=(20.0, 1.0)), 100, 1_000),
-        "no_ties": ("honest, ties never", Community(usual.theta, ties=(0.01, 10.0)), 100, 1_000),
-        "side": ("honest, leans to one side (SD 1.5)", Community(usual.theta, lean=1.5), 100, 1_000),
-        "tastes": ("honest, stronger tastes than assumed (SD 0.7)", Community(usual.theta, taste=0.7), 100, 1_000),
+        "honest": ("honest, 100 battles opened", usual, 100, 4_000),
+        "long": ("honest, 1,000 battles opened", usual, 1_000, 300),
+        "ties": ("honest, ties nearly always", Community(usual.theta, ties=(20.0, 1.0)), 100, 600),
+        "no_ties": ("honest, ties never", Community(usual.theta, ties=(0.01, 10.0)), 100, 600),
+        "side": ("honest, leans to one side (SD 1.5)", Community(usual.theta, lean=1.5), 100, 600),
+        "tastes": ("honest, stronger tastes than assumed (SD 0.7)", Community(usual.theta, taste=0.7), 100, 600),
     }
     for key, (name, community, opened, voters) in kinds.items():
         voters = voters // 200 if quick else voters
@@ -297,7 +297,7 @@ def caught(quick: bool) -> Part:
         "disguised_100": ("100 votes: 50 for the target whenever it is there, 50 honest ones elsewhere", 50, 50, True),
         "mixed_100": ("100 votes: 50 for the target, 50 honest ones wherever the draw leads", 50, 50, False),
     }
-    each = 1 if quick else 50
+    each = 1 if quick else 30
     for key, (name, forced, honestly, apart) in attacks.items():
         rng = np.random.default_rng(forced + honestly + apart)
         base = _community_fit(usual, 200, 60, rng)
@@ -404,7 +404,7 @@ def attack(quick: bool, place: int) -> Part:
     target = M - place
     community = Community(strengths(M, SPREAD))
     prices = (0, 25, 50, 100)
-    seeds = range(1 if quick else 4)
+    seeds = range(1 if quick else 3)
     strategies = {
         "target alone, other battles left": Attack(),
         "target, 1 in 10 other battles honestly": Attack(elsewhere=0.1),
