@@ -4,8 +4,8 @@
 
 Parts: coverage, clusters, pairing, replay, honest, caught, attack_18, attack_13, attack_6 (none named: all). Each is
 printed and put into `fairground/web/methods.json` and between its markers in `docs/methods.md`; other parts stay as
-they are. Each has a seed of its own, so the same code and libraries give the same tables. `--quick` makes small ones and
-writes nothing. `--votes` is the replay's file; without it the replay takes the 2023 record that is in the package.
+they are. Each has a seed of its own, so the same code and libraries give the same tables. `--quick` makes small ones
+and writes nothing. `--votes` is the replay's file; without it the replay takes the 2023 record that is in the package.
 """
 
 from __future__ import annotations
