@@ -63,17 +63,17 @@ def test_draws_follow_the_published_probabilities_and_sides_are_even() -> None:
     assert np.triu(table).sum() == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(table, table.T)
     assert table[~np.eye(5, dtype=bool)].min() >= pairing.UNIFORM_SHARE / 10 * (1 - 1e-6)
-    drawn = [choose_pair(known, counts, rng=rng) for _ in range(20_000)]
+    drawn = [choose_pair(known, counts, rng=rng) for _ in range(8_000)]
     assert {pair.by for pair in drawn} == {"uniform", "information", "newcomer"}
     for pair in drawn[:100]:
         assert pair.probability == pytest.approx(table[pair.a, pair.b])
     often = np.zeros((5, 5))
     np.add.at(often, ([pair.a for pair in drawn], [pair.b for pair in drawn]), 1)
     sided = ~np.eye(5, dtype=bool)
-    assert chisquare(often[sided], (table / 2)[sided] * (20_000 / table[sided].sum() * 2)).pvalue > 0.01
+    assert chisquare(often[sided], (table / 2)[sided] * (8_000 / table[sided].sum() * 2)).pvalue > 0.01
     shares = {name: np.mean([pair.by == name for pair in drawn]) for name in ("uniform", "newcomer")}
-    assert shares["uniform"] == pytest.approx(0.1, abs=0.01)
-    assert shares["newcomer"] == pytest.approx(0.9 * 0.3, abs=0.015)
+    assert shares["uniform"] == pytest.approx(0.1, abs=0.012)
+    assert shares["newcomer"] == pytest.approx(0.9 * 0.3, abs=0.02)
 
 
 def test_same_generator_same_pairs() -> None:
