@@ -150,7 +150,8 @@ def _said(
     if not voted.all():
         without = voted[~present].mean() if (~present).any() else 0
         them = "it" if len(models) == 1 else "any of them"
-        said += f"; votes were cast in {voted[present].mean():.0%} of the battles with {them} and in {without:.0%} of others"
+        said += f"; votes were cast in {voted[present].mean():.0%} of the battles with {them} "
+        said += f"and in {without:.0%} of others"
     return said
 
 
