@@ -29,8 +29,8 @@ def default_database(home: Path) -> str:
 def open_database(url: str) -> Iterator[Database]:
     """The database at the address, with all of its tables; closed at the end.
 
-    SQLite journals ahead (WAL) and syncs every commit, so what was kept outlives a kill and a power failure. Raises
-    StoreError where the address means nothing or the database cannot be opened.
+    SQLite journals ahead (WAL) and syncs every commit, so what was kept outlives a kill and a power failure; what is
+    deleted is overwritten. Raises StoreError where the address means nothing or the database cannot be opened.
     """
     try:
         address = make_url(url)
@@ -64,7 +64,7 @@ def store_errors(what: str) -> Iterator[None]:
 
 def _durable(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
 

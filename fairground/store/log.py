@@ -1,0 +1,190 @@
+"""The log: entries that are only added, each sealed onto the one before, and read in order.
+
+`Writer` is the one way in. Deeds of many threads share transactions, since the disk is synced once for all of them; a
+deed is on the disk before `do` gives its result, and one that refuses leaves nothing behind and hinders no other.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import DBAPIError
+
+from fairground.errors import StoreError
+from fairground.store.database import Database, store_errors
+from fairground.store.tables import log
+
+LARGEST_GROUP = 500  # deeds in one transaction, so that nobody waits long for others
+LOCK = 0x6C6F67  # PostgreSQL's advisory lock under which entries are added, by whatever process
+CHUNK = 5_000  # entries that are read at a time
+NOTHING = "0" * 64  # what the first entry has before it
+
+T = TypeVar("T")
+Seal = Callable[[int, int, str, Mapping[str, Any], str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """An entry as it is stored. `at`: milliseconds since the epoch. `body`: JSON. `battle`, `voter`: as in the body."""
+
+    number: int
+    at: int
+    kind: str
+    body: str
+    previous: str
+    hash: str
+    battle: str | None
+    voter: str | None
+
+
+class Append(Protocol):
+    """Adds an entry within the transaction of a deed. `battle`: the one that it decides, which no other entry may."""
+
+    def __call__(self, kind: str, body: Mapping[str, Any], *, battle: str | None = None) -> LogRow: ...
+
+
+Deed = Callable[[Connection, Append], T]
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    deed: Deed[Any]
+    done: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """Does deeds, each wholly or not at all.
+
+    `seal`: the hash of number, at, kind, body and the hash before. `clock`: milliseconds since the epoch. An entry is
+    never earlier than the one before it: where the clock went backwards, time stands still in the log. `patience`:
+    seconds to wait for another process.
+    """
+
+    def __init__(self, database: Database, seal: Seal, clock: Callable[[], int], *, patience: float = 5.0) -> None:
+        self._database, self._seal, self._clock, self._patience = database, seal, clock, patience
+        self._waiting: deque[_Task] = deque()
+        self._turn = threading.Lock()
+
+    def do(self, deed: Deed[T]) -> T:
+        """What `deed` gives, once all that it wrote is on the disk.
+
+        Whatever it raises is raised here, and nothing of it was written. So it is where the database cannot be
+        written, which raises StoreError.
+        """
+        task = _Task(deed)
+        self._waiting.append(task)
+        while not task.done:
+            with self._turn:  # whoever comes first does what has gathered; the others find theirs done
+                if not task.done:
+                    self._run([self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))])
+        if task.error is not None:
+            raise task.error
+        return task.result  # type: ignore[no-any-return]
+
+    def scrub(self) -> None:
+        """After something was erased: nothing of it is left in SQLite's files. Raises StoreError."""
+        if self._database.dialect.name == "sqlite":
+            with store_errors("written"), self._turn, self._database.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _run(self, group: Sequence[_Task]) -> None:
+        try:
+            with store_errors("written"), self._database.connect() as connection:
+                self._begin(connection)
+                sealer = _Sealer(connection, self._seal, self._clock)
+                for task in group:
+                    head = sealer.head
+                    try:
+                        with connection.begin_nested():
+                            task.result = task.deed(connection, sealer.append)
+                    except DBAPIError:
+                        raise  # what is left of the transaction is not to be trusted
+                    except Exception as error:
+                        task.error, sealer.head = error, head
+                connection.commit()
+        except StoreError as error:
+            for task in group:
+                task.error = task.error or StoreError(str(error))
+        except BaseException as error:
+            for task in group:
+                task.error = task.error or StoreError(f"Nothing was written, because the process ends ({error!r}).")
+            raise
+        finally:
+            for task in group:
+                task.done = True
+
+    def _begin(self, connection: Connection) -> None:
+        """Begins a transaction that no other one that writes to the log runs beside."""
+        wait = int(self._patience * 1000)
+        if self._database.dialect.name == "sqlite":
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={wait}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {wait}")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+
+
+class _Sealer:
+    """The end of the log within one transaction."""
+
+    def __init__(self, connection: Connection, seal: Seal, clock: Callable[[], int]) -> None:
+        self._connection, self._seal, self._clock = connection, seal, clock
+        self.head = read_head(connection)
+
+    def append(self, kind: str, body: Mapping[str, Any], *, battle: str | None = None) -> LogRow:
+        number, previous, earliest = 0, NOTHING, 0
+        if self.head is not None:
+            number, previous, earliest = self.head.number + 1, self.head.hash, self.head.at
+        at = max(self._clock(), earliest)
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        # Sealed as it will be read.
+        digest = self._seal(number, at, kind, json.loads(text), previous)
+        self.head = LogRow(number, at, kind, text, previous, digest, battle, body.get("voter"))
+        self._connection.execute(insert(log).values({name: getattr(self.head, name) for name in LogRow.__slots__}))
+        return self.head
+
+
+_COLUMNS = [log.c[name] for name in LogRow.__slots__]
+
+
+def read_head(connection: Connection) -> LogRow | None:
+    """The last entry; None where there is none."""
+    row = connection.execute(select(*_COLUMNS).order_by(log.c.number.desc()).limit(1)).first()
+    return None if row is None else LogRow(*row)
+
+
+def read_entry(connection: Connection, number: int) -> LogRow | None:
+    """The entry of that number; None where there is none."""
+    row = connection.execute(select(*_COLUMNS).where(log.c.number == number)).first()
+    return None if row is None else LogRow(*row)
+
+
+def voter_known(connection: Connection, voter: str) -> bool:
+    """Whether the log has an entry about the voter."""
+    return connection.execute(select(log.c.number).where(log.c.voter == voter).limit(1)).first() is not None
+
+
+def read_log(database: Database, *, after: int = -1, voter: str | None = None) -> Iterator[LogRow]:
+    """The entries whose number is greater than `after`, in order, a chunk at a time; with `voter`, theirs alone.
+
+    Raises StoreError where the database cannot be read.
+    """
+    query = select(*_COLUMNS).order_by(log.c.number).limit(CHUNK)
+    if voter is not None:
+        query = query.where(log.c.voter == voter)
+    while True:
+        with store_errors("read"), database.connect() as connection:
+            rows = connection.execute(query.where(log.c.number > after)).all()
+        for row in rows:
+            yield LogRow(*row)
+        if len(rows) < CHUNK:
+            return
+        after = rows[-1].number
