@@ -9,6 +9,7 @@ Whoever reads the same entries gets the same bytes, whatever was asked before an
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairground.arena.categories import TITLES
-from fairground.arena.columns import OUTCOMES, Battles
+from fairground.arena.columns import BOTH_BAD, OUTCOMES, Battles
 from fairground.arena.groups import battle_groups
-from fairground.arena.ratings import ELO_PER_LOGIT, rate
+from fairground.arena.ratings import ELO_PER_LOGIT, Rating, StyleEffect, rate, rated
 from fairground.loop.vote_columns import VoteColumns
 
 Bools = NDArray[np.bool_]
@@ -56,9 +57,10 @@ class View:
 
 
 class Standings:
-    """All votes of a log, and its leaderboards. One thread may add while others ask."""
+    """All votes of a log, and its leaderboards. While one thread adds, others ask a `snapshot`."""
 
     def __init__(self, entries: Iterable[LogEntry] = ()) -> None:
+        self._lock = threading.Lock()
         self.number, self.hash = -1, ""
         self.votes = VoteColumns()
         self.facts: dict[str, Mapping[str, Any]] = {}  # by model: organisation, licence, parameters, offered
@@ -71,16 +73,25 @@ class Standings:
         if entry.number != self.number + 1:
             raise ValueError(f"entry {entry.number} does not follow entry {self.number}")
         body = entry.body
-        match entry.kind:
-            case "vote":
-                self.votes.add(body)
-            case "quarantine":
-                self.quarantined = self.quarantined | {body["voter"]}
-            case "release":
-                self.quarantined = self.quarantined - {body["voter"]}
-            case "model":
-                self.facts[body["model"]] = {**body.get("facts", {}), "offered": body.get("offered", True)}
-        self.number, self.hash = entry.number, entry.hash
+        with self._lock:
+            match entry.kind:
+                case "vote":
+                    self.votes.add(body)
+                case "quarantine":
+                    self.quarantined.add(body["voter"])
+                case "release":
+                    self.quarantined.discard(body["voter"])
+                case "model":
+                    self.facts[body["model"]] = {**body.get("facts", {}), "offered": body.get("offered", True)}
+            self.number, self.hash = entry.number, entry.hash
+
+    def snapshot(self) -> Standings:
+        """The standings as they are now, whatever is added afterwards; the votes are not copied."""
+        with self._lock:
+            taken = Standings()
+            taken.number, taken.hash = self.number, self.hash
+            taken.votes, taken.facts, taken.quarantined = self.votes.snapshot(), dict(self.facts), set(self.quarantined)
+        return taken
 
     def views(self) -> list[View]:
         """The views that have votes, those of all votes first."""
@@ -106,8 +117,9 @@ class Standings:
         rest, which no scale joins. Each has a Rating's fields, and `average_win_rate` (the mean over the others of the
         chance to beat each, by the model), `seconds` and `first_token_s` (medians of its answers), `preliminary`, and
         what the log knows of it. `pairs`: for the models in this order, how often each two met (`battles`) and what the
-        row took from the column (`points`; a tie is half). `style`: coefficients of style control. `log`: the entry up
-        to which it goes.
+        row took from the column (`points`; a tie is half). `outside`: the rating of "neither" as both-bad votes have it, a
+        bar that an answer has to clear; None where nobody said so. `style`: the effects of style control. `log`: the
+        entry up to which it goes.
         """
         number, hash_ = self.number, self.hash
         battles = self.battles(view)
@@ -146,32 +158,35 @@ class Standings:
 
     def _rated(self, battles: Battles, view: View) -> dict[str, Any]:
         if not len(battles):
-            return {"models": [], "apart": [], "pairs": {"battles": [], "points": []}, "style": None}
+            return {"models": [], "apart": [], "outside": None, "pairs": {"battles": [], "points": []}, "style": []}
         part = battle_groups(battles)
         sizes = np.bincount(part[battles.first])
         joined = battles.only(part[battles.first] == int(np.argmax(sizes)))
-        rows = rate(joined, style=view.style, prompt_cap=PROMPT_CAP)
-        chances = _average_win_rates(np.array([row.rating for row in rows]))
+        some_bad = bool((joined.outcome == BOTH_BAD).any())
+        found = rated(
+            joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP
+        )
+        rows = [row for row in found.rows if not row.outside]
         medians = self.votes.medians(view.mode, view.tag)
         models = []
-        for row, chance in zip(rows, chances.tolist(), strict=True):
+        for row, chance in zip(rows, _average_win_rates(np.array([row.rating for row in rows])), strict=True):
             seconds, first = medians.get(row.model, (None, None))
             models.append(
                 {
                     **_row(row),
-                    "average_win_rate": round(chance, 4),
+                    "average_win_rate": round(float(chance), 4),
                     "preliminary": row.votes < PRELIMINARY,
                     "seconds": seconds,
                     "first_token_s": first,
                     **{name: self.facts.get(row.model, {}).get(name) for name in KNOWN},
                 }
             )
-        order = [row.model for row in rows]
         return {
             "models": models,
             "apart": sorted(set(battles.models) - set(joined.models)),
-            "pairs": _pairs(joined, order),
-            "style": None,
+            "outside": next((_row(row) for row in found.rows if row.outside), None),
+            "pairs": _pairs(joined, [row.model for row in rows]),
+            "style": [_effect(effect) for effect in found.effects],
         }
 
 
@@ -188,7 +203,12 @@ def _languages(tags: Mapping[str, int]) -> list[str]:
     return sorted(found, key=lambda name: (-tags[name], name))
 
 
-def _row(row: Any) -> dict[str, Any]:
+def _effect(effect: StyleEffect) -> dict[str, Any]:
+    numbers = {name: round(getattr(effect, name), DECIMALS) + 0.0 for name in ("points", "low", "high")}
+    return {"style": effect.style, **numbers, "unit": round(effect.unit, 6)}
+
+
+def _row(row: Rating) -> dict[str, Any]:
     """A Rating as JSON, with no more digits than are meant."""
     return {
         "model": row.model,

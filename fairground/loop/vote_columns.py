@@ -74,9 +74,17 @@ class VoteColumns:
         a, b = times.get("a") or {}, times.get("b") or {}
         columns["seconds"][n] = [
             np.nan if value is None else value
-            for value in (a.get("seconds"), b.get("seconds"), a.get("first_token"), b.get("first_token"))
+            for value in (a.get("whole"), b.get("whole"), a.get("first"), b.get("first"))
         ]
         self._n = n + 1
+
+    def snapshot(self) -> VoteColumns:
+        """The votes as they are now; no vote is copied."""
+        taken = VoteColumns()
+        taken._n, taken._columns = self._n, self._columns
+        for names in ("_models", "_voters", "_languages", "_by"):
+            setattr(taken, names, _Names(getattr(self, names)))
+        return taken
 
     def _column(self, name: str) -> NDArray[Any]:
         return self._columns[name][: self._n]
@@ -127,8 +135,7 @@ class VoteColumns:
         names = sorted(self._models)
         place = np.empty(len(names), dtype=np.int32)
         place[[self._models[name] for name in names]] = np.arange(len(names), dtype=np.int32)
-        kept = kept[: self._n]
-        column = {name: self._column(name)[: len(kept)][kept] for name in ("first", "second", "outcome", "voter", "prompt")}
+        column = {name: self._column(name)[kept] for name in ("first", "second", "outcome", "voter", "prompt")}
         return Battles(
             models=tuple(names),
             first=place[column["first"]],
@@ -136,7 +143,7 @@ class VoteColumns:
             outcome=column["outcome"],
             voter=np.full_like(column["voter"], -1) if alone else column["voter"],
             prompt=column["prompt"],
-            style=self._column("style")[: len(kept)][kept] if style else None,
+            style=self._column("style")[kept] if style else None,
         ).only(np.ones(int(kept.sum()), dtype=bool))
 
 
