@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fairground import __version__
+from fairground.web.visitor import Visitor, give_form
 
 STATIC = Path(__file__).parent / "static"
 NAVIGATION = (
@@ -53,6 +54,18 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
     def here(address: str) -> bool:
         return path == address or (address != "/" and path.startswith(f"{address}/"))
 
+    response = HTMLResponse(templates.get_template(template).render(**known(request), here=here, **context), status)
+    give_form(request, response)
+    return response
+
+
+def part(request: Request, template: str, **context: Any) -> str:
+    """A part of a page, as HTML, for a script that puts it there."""
+    return templates.get_template(template).render(**known(request), **context)
+
+
+def known(request: Request) -> dict[str, Any]:
     visitor = getattr(request.state, "visitor", None)
-    common = {"person": visitor and visitor.person, "csrf": visitor.csrf if visitor else "", "here": here}
-    return HTMLResponse(templates.get_template(template).render(**common, **context), status)
+    if not isinstance(visitor, Visitor):  # refused before anybody asked who it was
+        return {"person": None, "csrf": ""}
+    return {"person": visitor.person, "csrf": visitor.csrf}
