@@ -2,10 +2,10 @@
 
     live = LiveStandings(ledger.entries)
     live.start()
-    live.board(View(tag="code")).data
+    live.board(View(category="code")).data
 
 Pages ask for boards that are ready, so they wait for no fit; a board may be some seconds old, and says of which entry it
-is. Between fits, `online` moves with every vote.
+is.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fairground.arena.online import Online
 from fairground.loop.standings import LogEntry, Standings, View, canonical_bytes
 
 T = TypeVar("T")
 
+MOST_VIEWS = 100  # that are kept up to date
 POLL = 0.25  # seconds between looks at the log
+LOOK = 10.0  # seconds between looks at what is beside the log
 REST = 1.0  # seconds at least between fits
 SHARE = 0.2  # of the time that fits may take, so that they never crowd out answers
 
@@ -43,20 +44,25 @@ class Board(Generic[T]):
 
 
 class LiveStandings(Generic[T]):
-    """The boards of one log. `entries(after)` reads it; `prepare` makes of a leaderboard what pages show.
+    """The boards of one log. `entries(after)` reads it; `prepare` makes of a leaderboard what pages show, anew where
+    what `beside` gives has changed.
 
     Thread-safe. `start` reads the log and goes on in a thread of its own until `stop`; without it, `refresh` does all.
     """
 
     def __init__(
-        self, entries: Callable[[int], Iterable[LogEntry]], prepare: Callable[[dict[str, Any]], T] = lambda data: data  # type: ignore[assignment,return-value]
+        self,
+        entries: Callable[[int], Iterable[LogEntry]],
+        prepare: Callable[[dict[str, Any]], T],
+        beside: Callable[[], object] = lambda: None,
     ) -> None:
         self.standings = Standings()
-        self.online: Online | None = None
         self.read = threading.Event()  # set once the log was read to its end
-        self._entries, self._prepare = entries, prepare
+        self._entries, self._prepare, self._beside = entries, prepare, beside
+        self._seen: object = None  # what `beside` gave last
         self._boards: dict[View, Board[T]] = {}
-        self._asked: set[View] = {View()}
+        self._asked: dict[View, float] = {View(): 0.0}  # when each was last asked for
+        self._worn: set[View] = set()  # to be made anew although the log is the same
         self._personal: dict[str, tuple[int, dict[str, Any]]] = {}
         self._following, self._fitting = threading.Lock(), threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -79,13 +85,11 @@ class LiveStandings(Generic[T]):
         self._wake.set()
 
     def follow(self) -> int:
-        """Reads what is new in the log, moving the online ratings with each vote; how many entries there were."""
+        """Reads what is new in the log; how many entries there were."""
         with self._following:
             before = self.standings.number
             for entry in self._entries(before):
                 self.standings.add(entry)
-                if entry.kind == "vote" and self.online is not None and entry.body["mode"] == "battle":
-                    self.online.add(entry.body["model_a"], entry.body["model_b"], entry.body["winner"])
             return self.standings.number - before
 
     def refresh(self) -> None:
@@ -96,12 +100,20 @@ class LiveStandings(Generic[T]):
 
     def board(self, view: View = View()) -> Board[T]:  # noqa: B008
         """The newest board of a view that is ready; made at once where there is none yet."""
-        self._asked.add(view)
+        self._ask(view)
         return self._boards.get(view) or self._fit(view)
 
-    def views(self) -> list[View]:
-        """The views that have votes, as the newest board of all votes knows them."""
-        return self.standings.snapshot().views()
+    def ready(self, view: View) -> Board[T] | None:
+        """The newest board of a view; None, and it will be made soon, where there is none yet."""
+        self._ask(view)
+        return self._boards.get(view)
+
+    def _ask(self, view: View) -> None:
+        self._asked[view] = time.monotonic()
+        while len(self._asked) > MOST_VIEWS:
+            oldest = min((other for other in list(self._asked) if other != View()), key=lambda other: self._asked[other])
+            self._asked.pop(oldest, None)
+            self._boards.pop(oldest, None)
 
     def personal(self, pseudonym: str) -> dict[str, Any]:
         """A voter's own leaderboard (see Standings.personal), of the log as it is now."""
@@ -120,14 +132,15 @@ class LiveStandings(Generic[T]):
         number = self.standings.number
         old = {view: self._boards[view].number if view in self._boards else -1 for view in list(self._asked)}
         return sorted(
-            (view for view, seen in old.items() if seen < number), key=lambda view: (view != View(), old[view], str(view))
+            (view for view, seen in old.items() if seen < number or view in self._worn), key=lambda view: (view != View(), old[view], str(view))
         )
 
     def _fit(self, view: View) -> Board[T]:
         with self._fitting:
             ready = self._boards.get(view)
-            if ready is not None and ready.number == self.standings.number:
+            if ready is not None and ready.number == self.standings.number and view not in self._worn:
                 return ready
+            self._worn.discard(view)
             snapshot = self.standings.snapshot()
             data = snapshot.leaderboard(view)
             board = Board(view, snapshot.number, data["votes"], data, canonical_bytes(data), self._prepare(data))
@@ -135,11 +148,15 @@ class LiveStandings(Generic[T]):
             return board
 
     def _run(self) -> None:
-        rested = 0.0
+        rested = looked = 0.0
         while not self._stop.is_set():
             try:
                 self.follow()
                 self.read.set()
+                if time.monotonic() >= looked:
+                    seen, self._seen = self._seen, self._beside()
+                    self._worn |= set(self._boards) if seen != self._seen else set()
+                    looked = time.monotonic() + LOOK
                 if time.monotonic() >= rested and (stale := self._stale()):
                     began = time.monotonic()
                     self._fit(stale[0])

@@ -1,7 +1,7 @@
 """The leaderboard as the log has it: votes in columns, and ratings of any part of them, the same to the byte every time.
 
     standings = Standings(ledger.entries())
-    standings.to_json(View(tag="code", style=True))
+    standings.to_json(View(category="code", style=True))
 
 Whoever reads the same entries gets the same bytes, whatever was asked before and in whatever steps they were read.
 """
@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fairground.arena.categories import TITLES
 from fairground.arena.columns import BOTH_BAD, OUTCOMES, Battles
 from fairground.arena.groups import battle_groups
 from fairground.arena.ratings import ELO_PER_LOGIT, Rating, StyleEffect, rate, rated
@@ -25,6 +24,7 @@ from fairground.loop.vote_columns import VoteColumns
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Medians = Mapping[str, tuple[float | None, float | None]]
 
 PRELIMINARY = 300  # votes below which a rating is called preliminary
 PROMPT_CAP = 200  # battles of one prompt that count; suggested prompts are asked often
@@ -46,13 +46,14 @@ class LogEntry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which votes a leaderboard is made of: blind battles or chosen ones ("side_by_side"), of a category or a language.
+    """Which votes a leaderboard is made of: of blind battles or of chosen ones ("side_by_side").
 
-    `tag`: a category of fairground.arena.categories or "language:en"; None: all. `style`: controlled for style.
+    `category`, `language`: see fairground.arena.categories; None: all. `style`: controlled for style.
     """
 
     mode: str = "battle"
-    tag: str | None = None
+    category: str | None = None
+    language: str | None = None
     style: bool = False
 
 
@@ -93,22 +94,13 @@ class Standings:
             taken.votes, taken.facts, taken.quarantined = self.votes.snapshot(), dict(self.facts), set(self.quarantined)
         return taken
 
-    def views(self) -> list[View]:
-        """The views that have votes, those of all votes first."""
-        found = []
-        for mode in ("battle", "side_by_side"):
-            tags = self.votes.tags(mode)
-            for tag in (None, *(name for name in TITLES if tags.get(name)), *_languages(tags)):
-                if tag or tags.get(""):
-                    found += [View(mode, tag, style) for style in (False, True)]
-        return sorted(found, key=lambda view: (view.mode != "battle", view.tag is not None, view.style))
-
     def battles(self, view: View) -> Battles:
         """The battles of a view, without those of voters in quarantine; with `style`, those whose style is known."""
-        kept = self.votes.mask(view.mode, view.tag) & ~self.votes.by(self.quarantined)
-        if view.style:
-            kept &= self.votes.styled()
-        return self.votes.battles(kept, style=view.style)
+        return self.votes.battles(self._counted(view), style=view.style)
+
+    def _counted(self, view: View) -> Bools:
+        kept = self.votes.mask(view.mode, view.category, view.language) & ~self.votes.by(self.quarantined)
+        return kept & self.votes.styled() if view.style else kept
 
     def leaderboard(self, view: View = View()) -> dict[str, Any]:  # noqa: B008
         """The leaderboard of a view as what JSON can hold.
@@ -121,21 +113,24 @@ class Standings:
         bar that an answer has to clear; None where nobody said so. `style`: the effects of style control. `log`: the
         entry up to which it goes.
         """
-        number, hash_ = self.number, self.hash
-        battles = self.battles(view)
-        where = {"mode": view.mode, "tag": view.tag, "style_controlled": view.style}
-        left_out = int((self.votes.mask(view.mode, view.tag) & self.votes.by(self.quarantined)).sum())
-        board: dict[str, Any] = {
-            **where,
+        asked, kept = self.votes.mask(view.mode, view.category, view.language), self._counted(view)
+        battles = self.votes.battles(kept, style=view.style)
+        return {
+            "mode": view.mode,
+            "category": view.category,
+            "language": view.language,
+            "style_controlled": view.style,
+            "log": {"number": self.number, "hash": self.hash},
             "votes": len(battles),
-            "voters": int(len(np.unique(battles.voter[battles.voter >= 0]))),
-            "quarantined_votes": left_out,
+            "voters": len(np.unique(battles.voter)),
+            "quarantined_votes": int((asked & self.votes.by(self.quarantined)).sum()),
             "prompt_cap": PROMPT_CAP,
-            "log": {"number": number, "hash": hash_},
-            "drawn_by": self.votes.drawn_by(view.mode, view.tag),
+            "categories": self.votes.categories(view.mode),
+            "languages": self.votes.languages(view.mode),
+            "drawn_by": self.votes.drawn_by(kept),
             "outcomes": dict(zip(OUTCOMES, np.bincount(battles.outcome, minlength=4).tolist(), strict=True)),
+            **self._rated(battles, self.votes.medians(kept), view),
         }
-        return board | self._rated(battles, view)
 
     def to_json(self, view: View = View()) -> bytes:  # noqa: B008
         """The leaderboard of a view as canonical JSON."""
@@ -147,7 +142,7 @@ class Standings:
         A group is a leaderboard of the models that this person compared, perhaps by way of others; every vote stands for
         itself, so the intervals say how little a few votes tell about this person's own preferences.
         """
-        kept = self.votes.mask("battle", None) & self.votes.by({pseudonym})
+        kept = self.votes.mask("battle") & self.votes.by({pseudonym})
         battles = self.votes.battles(kept, style=False, alone=True)
         part = battle_groups(battles) if len(battles) else np.zeros(0, dtype=np.int64)
         groups = []
@@ -156,7 +151,7 @@ class Standings:
             groups.append({"votes": len(own), "models": [_row(row) for row in rate(own)], "pairs": _pairs(own)})
         return {"votes": len(battles), "groups": groups}
 
-    def _rated(self, battles: Battles, view: View) -> dict[str, Any]:
+    def _rated(self, battles: Battles, medians: Medians, view: View) -> dict[str, Any]:
         if not len(battles):
             return {"models": [], "apart": [], "outside": None, "pairs": {"battles": [], "points": []}, "style": []}
         part = battle_groups(battles)
@@ -167,7 +162,6 @@ class Standings:
             joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP
         )
         rows = [row for row in found.rows if not row.outside]
-        medians = self.votes.medians(view.mode, view.tag)
         models = []
         for row, chance in zip(rows, _average_win_rates(np.array([row.rating for row in rows])), strict=True):
             seconds, first = medians.get(row.model, (None, None))
@@ -196,11 +190,6 @@ KNOWN = ("organisation", "licence", "parameters", "offered")
 def canonical_bytes(board: Mapping[str, Any]) -> bytes:
     """JSON in UTF-8 with sorted keys and a line end: the same values give the same bytes."""
     return (json.dumps(board, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
-
-
-def _languages(tags: Mapping[str, int]) -> list[str]:
-    found = [name for name in tags if name.startswith("language:")]
-    return sorted(found, key=lambda name: (-tags[name], name))
 
 
 def _effect(effect: StyleEffect) -> dict[str, Any]:

@@ -89,15 +89,14 @@ class VoteColumns:
     def _column(self, name: str) -> NDArray[Any]:
         return self._columns[name][: self._n]
 
-    def mask(self, mode: str, tag: str | None) -> Bools:
-        """Which votes [n] are of a mode, and of a category or a language ("language:en")."""
+    def mask(self, mode: str, category: str | None = None, language: str | None = None) -> Bools:
+        """Which votes [n] are of a mode, and of a category and a language where these are given."""
         kept: Bools = self._column("mode") == MODES.index(mode)
-        if tag is None:
-            return kept
-        kind, _, language = tag.partition(":")
-        if kind == "language":
-            return kept & (self._column("language") == self._languages.get(language, -1))
-        return kept & (self._column("categories") & _BIT.get(tag, 0) != 0)
+        if category is not None:
+            kept &= self._column("categories") & _BIT.get(category, 0) != 0
+        if language is not None:
+            kept &= self._column("language") == self._languages.get(language, -1)
+        return kept
 
     def by(self, voters: Collection[str]) -> Bools:
         """Which votes [n] are those voters'."""
@@ -107,24 +106,25 @@ class VoteColumns:
         """Of which votes [n] the style of the answers is known."""
         return ~np.isnan(self._column("style")[:, 0])
 
-    def tags(self, mode: str) -> dict[str, int]:
-        """How many votes of a mode each category and language has; "" is all of them."""
-        kept = self.mask(mode, None)
-        categories, languages = self._column("categories")[kept], self._column("language")[kept]
-        counts = {"": int(kept.sum())}
-        counts |= {name: int((categories & bit != 0).sum()) for name, bit in _BIT.items()}
-        by_language = np.bincount(languages, minlength=len(self._languages))
-        counts |= {f"language:{name}": int(by_language[i]) for name, i in self._languages.items()}
+    def categories(self, mode: str) -> dict[str, int]:
+        """How many votes of a mode each category has, those that have any."""
+        found = self._column("categories")[self.mask(mode)]
+        counts = {name: int((found & bit != 0).sum()) for name, bit in _BIT.items()}
         return {name: count for name, count in counts.items() if count}
 
-    def drawn_by(self, mode: str, tag: str | None) -> dict[str, int]:
-        """How many pairs each way of drawing gave: uniform, information, newcomer."""
-        counts = np.bincount(self._column("by")[self.mask(mode, tag)], minlength=len(self._by))
+    def languages(self, mode: str) -> dict[str, int]:
+        """How many votes of a mode each language has, the most first."""
+        counts = np.bincount(self._column("language")[self.mask(mode)], minlength=len(self._languages))
+        found = {name: int(counts[i]) for name, i in self._languages.items() if counts[i]}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    def drawn_by(self, kept: Bools) -> dict[str, int]:
+        """How many of the pairs of a mask [n] each way of drawing gave: uniform, information, newcomer."""
+        counts = np.bincount(self._column("by")[kept], minlength=len(self._by))
         return {name: int(counts[i]) for name, i in sorted(self._by.items()) if counts[i]}
 
-    def medians(self, mode: str, tag: str | None) -> dict[str, tuple[float | None, float | None]]:
-        """For each model, medians over its answers: seconds to the whole one, and to its first token."""
-        kept = self.mask(mode, tag)
+    def medians(self, kept: Bools) -> dict[str, tuple[float | None, float | None]]:
+        """For each model, medians over its answers in a mask [n]: seconds to the whole one, and to its first token."""
         model = np.concatenate([self._column("first")[kept], self._column("second")[kept]])
         times = self._column("seconds")[kept]
         found = [_medians(model, np.concatenate([times[:, i], times[:, i + 1]]), len(self._models)) for i in (0, 2)]
