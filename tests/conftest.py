@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import postgresql
 import pytest
 from fake_server import FakeServer
+
+from fairground.store import default_database
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -52,3 +56,19 @@ def serve() -> Iterator[Callable[..., FakeServer]]:
     yield make
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], str]]:
+    """Makes empty PostgreSQL databases, by their addresses; skips, saying why, where no server can be started."""
+    with postgresql.server() as folder:
+        numbers = itertools.count()
+        yield lambda: postgresql.new_database(folder, f"fairground_{next(numbers)}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database: one of each kind."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres")())
+    return default_database(tmp_path / "state")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from fairground.errors import ArenaRefusal
-from fairground.loop.ledger import Ledger, hashed
+from fairground.loop.ledger import Ledger, find, hashed
 from fairground.store import battles
 from fairground.store.battles import Conversation, StoredBattle
 from fairground.store.log import Append
@@ -108,7 +108,7 @@ class Conversations:
         return self._ledger.read(query)
 
     def _own(self, connection: Connection, battle: str, person: str) -> Shown:
-        found = battles.find_battle(connection, battle)
+        found = find(connection, battle)
         if found is None or found.person != person:
             raise ArenaRefusal("There is no such conversation.", 404)
         return Shown(found, battles.read_conversation(connection, battle=battle))

@@ -13,6 +13,7 @@ database is locked or full that is a refusal too (503), and nothing was written.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ Mode = Literal["battle", "side_by_side", "chat"]
 DAY = 86_400_000  # ms
 LONGEST_COMMENT = 4_000  # characters
 LONGEST_TEXT = 1_000_000  # characters of a prompt or an answer
+ID = re.compile("[0-9a-f]{16}")  # of people, pseudonyms, sessions and battles
 FORMAT = 1  # of the log's entries
 
 
@@ -127,6 +129,10 @@ class Ledger:
         """
         if mode not in get_args(Mode) or (model_b is None) != (mode == "chat") or model_a == model_b:
             raise ArenaRefusal("A battle needs two different models, and a chat one; choose again.", 400)
+        if not all(name is None or (0 < len(name) <= 200 and name.isprintable()) for name in (model_a, model_b)):
+            raise ArenaRefusal("A model's name has 200 characters at most, which can be printed; choose another.", 400)
+        if not 0 <= probability <= 1:
+            raise ArenaRefusal("A pair is drawn with a probability from 0 to 1; give that.", 400)
         checked_tags([by])
         token, id_ = secrets.token_urlsafe(32), secrets.token_hex(8)
 
@@ -165,7 +171,7 @@ class Ledger:
             raise ArenaRefusal(f"A text has {LONGEST_TEXT:,} characters at most; shorten it.", 413)
 
         def deed(connection: Connection, append: Append) -> None:
-            if battles.find_battle(connection, battle) is None:
+            if find(connection, battle) is None:
                 raise ArenaRefusal("There is no such conversation; begin a new one.", 404)
             keep = self._keeper(_settings(connection))
             if keep is None:
@@ -249,7 +255,7 @@ class Ledger:
         checked_tags([why])
 
         def deed(connection: Connection, append: Append) -> None:
-            found = battles.find_battle(connection, battle)
+            found = find(connection, battle)
             if found is None:
                 raise ArenaRefusal("There is no such battle; begin a new one.", 404)
             if found.state != "open":
@@ -268,6 +274,8 @@ class Ledger:
         Raises ArenaRefusal: 404 for nobody, 409 for somebody who is in quarantine.
         """
         checked_tags([why])
+        if not ID.fullmatch(pseudonym):
+            raise ArenaRefusal("There is no voter of that pseudonym.", 404)
 
         def deed(connection: Connection, append: Append) -> None:
             if pseudonym in kept.list_quarantined(connection):
@@ -453,9 +461,14 @@ def _settings(connection: Connection) -> dict[str, Any]:
     return DEFAULTS | kept.read_settings(connection)
 
 
+def find(connection: Connection, battle: str) -> StoredBattle | None:
+    """The battle of an id that anybody may have made up."""
+    return battles.find_battle(connection, battle) if ID.fullmatch(battle) else None
+
+
 def _own(connection: Connection, battle: str, session: str, refusal: type[ArenaRefusal]) -> StoredBattle:
     """A session's own battle; any other is as if it were not there."""
-    found = battles.find_battle(connection, battle)
+    found = find(connection, battle)
     if found is None or not session or not compare_digest(found.session.encode(), session.encode()):
         raise refusal("There is no such battle in this session; begin a new one.", 404)
     return found

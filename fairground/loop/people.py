@@ -15,7 +15,7 @@ from argon2.exceptions import VerificationError
 from sqlalchemy import Connection
 
 from fairground.errors import ArenaRefusal
-from fairground.loop.ledger import Ledger, hashed
+from fairground.loop.ledger import Ledger, hashed, storable
 from fairground.store import people
 from fairground.store.log import Append
 from fairground.store.people import Invitation, Person
@@ -84,7 +84,7 @@ class People:
 
     def sign_in(self, name: str, password: str) -> SignedIn:
         """A new session. Raises ArenaRefusal (401), which does not tell whether there is such a name."""
-        folded = unicodedata.normalize("NFKC", name).casefold().strip()
+        folded = _folded(name)
         person = self._ledger.read(lambda connection: people.find_person(connection, folded=folded))
         known = self._ledger.read(lambda connection: people.read_password(connection, person.id)) if person else None
         right = self._right(known or self._nobody(), password)
@@ -130,7 +130,7 @@ class People:
 
     def find(self, name: str) -> Person | None:
         """The person of that name."""
-        folded = unicodedata.normalize("NFKC", name).casefold().strip()
+        folded = _folded(name)
         return self._ledger.read(lambda connection: people.find_person(connection, folded=folded))
 
     def first_steward_link(self) -> str | None:
@@ -245,7 +245,11 @@ def checked_name(name: str) -> tuple[str, str]:
     plain = " ".join(unicodedata.normalize("NFKC", name).split())
     if not 2 <= len(plain) <= LONGEST_NAME or not plain.isprintable():
         raise ArenaRefusal(f"A name has 2 to {LONGEST_NAME} characters that can be printed; choose another.", 400)
-    return plain, plain.casefold()
+    return plain, _folded(name)
+
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", storable(name)).split()).casefold()
 
 
 def _checked_password(password: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, insert, or_, select, update
@@ -197,3 +197,16 @@ def decided_without_entry(connection: Connection) -> StoredBattle | None:
     )
     row = connection.execute(query).first()
     return None if row is None else StoredBattle(*row)
+
+
+def read_published(connection: Connection, ids: Sequence[str]) -> dict[str, Conversation]:
+    """What may be published of these battles' conversations, by battle."""
+    c = conversations.c
+    found = connection.execute(
+        select(c.battle, c.system, c.comment, c.publish).where(c.publish, c.battle.in_(ids))
+    ).all()
+    said: dict[str, list[Turn]] = {row.battle: [] for row in found}
+    query = select(turns.c.battle, *_TURN).where(turns.c.battle.in_(said)).order_by(turns.c.battle, turns.c.number)
+    for battle, *turn in connection.execute(query):
+        said[battle].append(Turn(*turn))
+    return {row.battle: Conversation(*row, turns=tuple(said[row.battle])) for row in found}

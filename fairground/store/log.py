@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from fairground.errors import StoreError
-from fairground.store.database import Database, store_errors
+from fairground.store.database import Database, as_store_error, store_errors
 from fairground.store.tables import log
 
 LARGEST_GROUP = 500  # deeds in one transaction, so that nobody waits long for others
@@ -60,6 +60,10 @@ class _Task:
     error: BaseException | None = None
 
 
+class _DeedFailed(Exception):
+    """The database failed within a deed, rather than as its transaction began or ended."""
+
+
 class Writer:
     """Does deeds, each wholly or not at all.
 
@@ -97,29 +101,39 @@ class Writer:
 
     def _run(self, group: Sequence[_Task]) -> None:
         try:
-            with store_errors("written"), self._database.connect() as connection:
-                self._begin(connection)
-                sealer = _Sealer(connection, self._seal, self._clock)
+            self._together(group)
+        except _DeedFailed as failed:
+            if len(group) == 1:
+                group[0].error = failed.__cause__
+            else:  # nothing was written, and the others need not suffer for one
                 for task in group:
-                    head = sealer.head
-                    try:
-                        with connection.begin_nested():
-                            task.result = task.deed(connection, sealer.append)
-                    except DBAPIError:
-                        raise  # what is left of the transaction is not to be trusted
-                    except Exception as error:
-                        task.error, sealer.head = error, head
-                connection.commit()
+                    self._run([task])
         except StoreError as error:
             for task in group:
-                task.error = task.error or StoreError(str(error))
+                task.error = StoreError(str(error))
         except BaseException as error:
             for task in group:
-                task.error = task.error or StoreError(f"Nothing was written, because the process ends ({error!r}).")
+                task.error = StoreError(f"Nothing may have been written, because the process ends ({error!r}).")
             raise
         finally:
             for task in group:
                 task.done = True
+
+    def _together(self, group: Sequence[_Task]) -> None:
+        """All of them in one transaction. Raises _DeedFailed or StoreError: nothing was written."""
+        with store_errors("written"), self._database.connect() as connection:
+            self._begin(connection)
+            sealer = _Sealer(connection, self._seal, self._clock)
+            for task in group:
+                task.error, head = None, sealer.head
+                try:
+                    with connection.begin_nested():
+                        task.result = task.deed(connection, sealer.append)
+                except DBAPIError as error:  # what is left of the transaction is not to be trusted
+                    raise _DeedFailed from as_store_error("written", error)
+                except Exception as error:
+                    task.error, sealer.head = error, head
+            connection.commit()
 
     def _begin(self, connection: Connection) -> None:
         """Begins a transaction that no other one that writes to the log runs beside."""
@@ -129,6 +143,7 @@ class Writer:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {wait}")
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
 
 

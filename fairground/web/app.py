@@ -1,25 +1,85 @@
-"""The site: `create_site` joins the pages into one application."""
+"""The site: `create_site` joins the pages into one application, over a ledger and models."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
+from collections.abc import Callable, Collection
+
+import numpy as np
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
-from fairground.store.database import Database
-from fairground.web.page import STATIC, page
-from fairground.web.security import SecurityHeaders
+from fairground import __version__
+from fairground.loop.conversations import Conversations
+from fairground.loop.ledger import Ledger
+from fairground.loop.people import People
+from fairground.serving.app import LOOPBACK, create_app
+from fairground.serving.keys import Gate
+from fairground.serving.metrics import Metrics
+from fairground.serving.running import Limits, Running
+from fairground.web import account_pages, refusals, shared_pages, steward_pages, talk_pages
+from fairground.web.draw import Draw, Known
+from fairground.web.models import Models
+from fairground.web.page import STATIC
+from fairground.web.rates import Rates
+from fairground.web.security import API, Entrance
+from fairground.web.site import Site
+from fairground.web.visitor import visit
 
 
-def create_site(database: Database) -> FastAPI:
-    """The whole site over a database. `app.state.database` is there for the pages' routers."""
-    app = FastAPI(title="Fairground", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.database = database
-    app.add_middleware(SecurityHeaders)
+def create_site(
+    ledger: Ledger,
+    models: Models,
+    *,
+    people: People | None = None,
+    known: Callable[[], Known] | None = None,
+    rates: Rates | None = None,
+    limits: Limits | None = None,
+    hosts: Collection[str] | None = LOOPBACK,
+    gate: Gate | None = None,
+) -> FastAPI:
+    """The whole site, with the OpenAI-compatible API under /v1.
+
+    `known` gives what pairing knows of the models (default: nothing, so that all pairs are alike). `hosts`: the names
+    it answers to; None: any. `gate`: whose keys the API wants. `app.state.site` is its Site; `app.state.running` is to
+    be drained and ended before the event loop ends.
+    """
+    limits = limits or Limits()
+    api = create_app(models.generators, limits=limits, hosts=hosts or LOOPBACK, gate=gate)
+    own = Running(limits, Metrics())  # its counters are shown to nobody: they would tell who answers in a battle
+    app = FastAPI(title="Fairground", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.running = _Both(own, api.state.running)
+    app.state.site = Site(
+        ledger, people or People(ledger), Conversations(ledger), models, Draw(known or _nothing), own,
+        rates=rates or Rates(),
+    )  # fmt: skip
+    app.add_middleware(Entrance, hosts=hosts)
+    refusals.install(app)
+    for pages in (talk_pages, shared_pages, account_pages, steward_pages):
+        app.include_router(pages.router, dependencies=[Depends(visit)])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
-    @app.get("/")
-    def battle(request: Request) -> HTMLResponse:
-        return page(request, "battle.html")
+    async def under_its_own_paths(scope: Scope, receive: Receive, send: Send) -> None:
+        await api({**scope, "root_path": ""}, receive, send)
 
+    app.mount(API, under_its_own_paths)
     return app
+
+
+class _Both(Running):
+    """Two that stop together."""
+
+    def __init__(self, *each: Running) -> None:
+        self._each = each
+
+    def drain(self) -> None:
+        for one in self._each:
+            one.drain()
+
+    def end(self) -> None:
+        for one in self._each:
+            one.end()
+
+
+def _nothing() -> Known:
+    return Known((), np.zeros(0), np.zeros((0, 0), dtype=np.int64), -1)

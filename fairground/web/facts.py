@@ -35,7 +35,9 @@ def size(parameters: int | None) -> str:
         return "not known"
     if parameters >= 1e9:
         return f"{parameters / 1e9:.1f} billion parameters"
-    return f"{parameters / 1e6:.{1 if parameters < 9.95e6 else 0}f} million parameters" if parameters else "no parameters"
+    if not parameters:
+        return "no parameters"
+    return f"{parameters / 1e6:.{1 if parameters < 9.95e6 else 0}f} million parameters"
 
 
 def line(answer: Answer, *, blind: bool) -> str:

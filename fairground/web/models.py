@@ -11,7 +11,8 @@ from typing import Literal
 
 from fairground.errors import FairgroundError
 from fairground.evaluation.energy import Meter
-from fairground.types import Breakable, Generator
+from fairground.loop.ledger import Ledger
+from fairground.types import Breakable, Generator, ModelInfo
 
 State = Literal["warming up", "ready", "broken"]
 REST = 60.0  # seconds that a model which failed an answer stays out of the draw
@@ -41,18 +42,43 @@ class Status:
     why: str = ""
 
 
+def announce(ledger: Ledger, offer: Offer, info: ModelInfo) -> None:
+    """Writes in the log that people meet a model, unless it says so already or a steward switched it off.
+
+    What a steward said of it stands.
+    """
+    before = next((model for model in ledger.models() if model.name == offer.name), None)
+    facts = {
+        "organisation": offer.maker or None,
+        "licence": info.licence or offer.licence,
+        "parameters": info.parameters,
+        "family": info.family,
+        "precision": info.precision,
+    }
+    if before is not None:
+        facts |= {name: value for name, value in before.facts.items() if value is not None}
+    ledger.offer_model(offer.name, facts, "command", offered=before is None or before.offered)
+
+
 class Models:
     """The offered models by name. Thread-safe.
 
     `generators` holds those that are open and grows while others are opened: the API serves the same mapping.
     """
 
-    def __init__(self, offers: Sequence[Offer], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        offers: Sequence[Offer],
+        opened: Callable[[Offer, ModelInfo], None] = lambda offer, info: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`opened` is told of each as soon as it can answer."""
         self.offers: Mapping[str, Offer] = {offer.name: offer for offer in offers}
         self.generators: dict[str, Generator] = {}
         self._failed: dict[str, str] = {}
         self._resting: dict[str, float] = {}
-        self._clock, self._closed, self._opening = clock, threading.Event(), threading.Lock()
+        self._opened, self._clock = opened, clock
+        self._closed, self._opening = threading.Event(), threading.Lock()
 
     def start(self) -> threading.Thread:
         """Begins to open all of them, in their order, on a thread of its own, and returns at once."""
@@ -74,7 +100,9 @@ class Models:
             try:
                 if old is not None:
                     old.close()
-                self.generators[name] = self.offers[name].open()
+                generator = self.offers[name].open()
+                self._opened(self.offers[name], generator.info)
+                self.generators[name] = generator
             except FairgroundError as error:
                 self._failed[name] = str(error)
             except Exception as error:

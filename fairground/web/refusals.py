@@ -34,7 +34,8 @@ def answer(request: Request, status: int, said: str) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"error": said}, status)
     heading = HEADINGS.get(status, "Something went wrong")
-    return page(request, "error.html", status, status=f"{status} {HTTPStatus(status).phrase}", heading=heading, said=said)
+    called = f"{status} {HTTPStatus(status).phrase}"
+    return page(request, "error.html", status, called=called, heading=heading, said=said)
 
 
 def told(error: BaseException) -> tuple[int, str]:

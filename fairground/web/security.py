@@ -1,4 +1,4 @@
-"""What every request passes first: for whom it is, where it comes from, how long it is; and what every answer carries."""
+"""What every request passes first: for whom it is, whence it comes, how long it is; and what every answer carries."""
 
 from __future__ import annotations
 

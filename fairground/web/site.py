@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from fairground.loop.conversations import Conversations
 from fairground.loop.ledger import Ledger
 from fairground.loop.people import People
 from fairground.serving.running import Running
+from fairground.web.draw import Draw
 from fairground.web.metering import Metering
 from fairground.web.models import Models
 from fairground.web.rates import Rates
@@ -21,7 +23,9 @@ class Site:
 
     ledger: Ledger
     people: People
+    conversations: Conversations
     models: Models
+    draw: Draw
     running: Running
     talks: Talks = field(default_factory=Talks)
     rates: Rates = field(default_factory=Rates)

@@ -7,8 +7,9 @@ a page could read, and a half conversation counts for nothing.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -116,22 +117,24 @@ class Talk:
 
 
 class Talks:
-    """Those that are kept. Belongs to one event loop."""
+    """Those that are kept. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = MOST) -> None:
         self._clock, self._most = clock, most
         self._talks: dict[str, Talk] = {}  # the one that was touched last is last
+        self._lock = threading.Lock()
 
     def keep(self, talk: Talk) -> None:
         """Takes one in."""
-        self._talks.pop(talk.id, None)
-        talk.touched = self._clock()
-        self._talks[talk.id] = talk
-        for old in list(self._talks.values()):
-            if old.touched + LASTS >= talk.touched and len(self._talks) <= self._most:
-                break
-            if not old.writing:
-                del self._talks[old.id]
+        with self._lock:
+            self._talks.pop(talk.id, None)
+            talk.touched = self._clock()
+            self._talks[talk.id] = talk
+            for old in list(self._talks.values()):
+                if old.touched + LASTS >= talk.touched and len(self._talks) <= self._most:
+                    break
+                if not old.writing:
+                    del self._talks[old.id]
 
     def of(self, id_: str, session: str) -> Talk:
         """The conversation of that id, if it is this session's. Raises ArenaRefusal (404) for any other."""
@@ -143,11 +146,5 @@ class Talks:
 
     def drop(self, person: str) -> None:
         """Forgets every conversation of a person."""
-        for talk in list(self._talks.values()):
-            if talk.person == person:
-                talk.stop.set()
-                del self._talks[talk.id]
-
-
-def prompts(turns: Sequence[Turn]) -> list[str]:
-    return [turn.prompt for turn in turns]
+        with self._lock:
+            self._talks = {id_: talk for id_, talk in self._talks.items() if talk.person != person}

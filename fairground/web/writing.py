@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -40,7 +40,7 @@ TOO_LONG = (
 )
 
 
-async def write(site: Site, talk: Talk, prompt: str, *, again: bool = False) -> AsyncIterator[dict[str, Any]]:
+async def write(site: Site, talk: Talk, prompt: str, *, again: bool = False) -> AsyncGenerator[dict[str, Any], None]:
     """Has all models of a conversation answer the prompt; `again`: in the place of the last turn's answers.
 
     Gives, as they come: `{"begun": true}` once it is sure to be tried; `{"side", "piece"}`; `{"side", "html", "text",
@@ -103,7 +103,9 @@ def _may_go_on(talk: Talk, again: bool) -> None:
         raise ArenaRefusal(f"{MOST_TURNS} turns are the most of a conversation; start a new one.", 409)
 
 
-async def _events(site: Site, talk: Talk, prompt: str, answers: dict[int, Answer]) -> AsyncIterator[dict[str, Any]]:
+async def _events(
+    site: Site, talk: Talk, prompt: str, answers: dict[int, Answer]
+) -> AsyncGenerator[dict[str, Any], None]:
     """Pieces and whole answers; fills `answers`. Raises _Aside, Refusal and RequestError."""
     models = [site.models.generators.get(name) for name in talk.models]
     if None in models:
@@ -134,7 +136,7 @@ async def _events(site: Site, talk: Talk, prompt: str, answers: dict[int, Answer
 
 async def _together(
     running: Running, models: Sequence[Generator], requests: Sequence[Request], stop: asyncio.Event
-) -> AsyncIterator[tuple[int, Event | Exception]]:
+) -> AsyncGenerator[tuple[int, Event | Exception], None]:
     """What all models write, as it comes, each with its number; ended early by `stop`.
 
     A Completion or an exception is the last of each.
@@ -210,7 +212,7 @@ def _said(talk: Talk, kept: bool) -> str:
     if any(answer.finish == "failed" for answer in talk.turns[-1].answers):
         said = "A model broke down; try again, or choose another one."
     elif not talk.whole:
-        said = "Stopped." if talk.mode == "chat" else "Stopped; what is not whole cannot be voted on. Regenerate, or go on."
+        said = "Stopped." if talk.mode == "chat" else "Stopped; what is not whole cannot be voted on. Regenerate."
     return said if kept else f"{said} (The database cannot be written, so this turn is not kept.)"
 
 

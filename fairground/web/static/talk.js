@@ -183,32 +183,23 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-at("#share").addEventListener("click", async () => {
+at("#share").addEventListener("click", () => {
+  shared.hidden = false;
+  shared.querySelector("button").focus();
+});
+
+// The share box asks for consent, and holds the link or takes it back: its buttons say what is posted.
+shared.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-post]");
+  if (!button) return;
   try {
-    const answer = await (await post(`/talks/${talk.id}/share`)).json();
+    const answer = await (await post(`/talks/${talk.id}/${button.dataset.post}`)).json();
     shared.innerHTML = answer.html; // made by the site
-    shared.hidden = false;
-    shared.querySelector("[tabindex], button, a, input")?.focus();
-    share();
+    shared.querySelector("input, button").focus();
   } catch (error) {
     fail(error);
   }
 });
-
-// The buttons of the share box: consent given or taken back.
-function share() {
-  for (const button of shared.querySelectorAll("button[data-post]")) {
-    button.addEventListener("click", async () => {
-      try {
-        const answer = await (await post(button.dataset.post, { agreed: true })).json();
-        shared.innerHTML = answer.html; // made by the site
-        share();
-      } catch (error) {
-        fail(error);
-      }
-    });
-  }
-}
 
 for (const chip of page.querySelectorAll(".chip-button")) {
   chip.addEventListener("click", () => {
