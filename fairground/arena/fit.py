@@ -151,7 +151,7 @@ def _meat(tally: Tally, residual: Floats) -> tuple[Floats, Ints]:
 
 def _refuse_styles_of_models(choices: Choices) -> None:
     """Raises DataError where styles cannot be told from one another or from the models."""
-    information = choices.products(choices.information_weights(choices.probabilities(np.zeros(choices.size))))
+    _, _, information = choices.terms(np.zeros(choices.size))
     root = np.sqrt(np.diag(information))
     if np.linalg.eigvalsh(information / np.outer(root, root))[1] < 1e-10:  # the first is the nodes' mean, always zero
         raise DataError(

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
 
 from fairground.arena.columns import Floats, Ints
 from fairground.errors import DataError
 
 _STEPS = 1000
+_PART = 2**15  # observations at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,53 +89,79 @@ class Choices:
         lead = self.spread(parameters[self.first] - parameters[self.second])
         return lead + parameters[self.nodes :] @ self.style if len(self.style) else lead
 
-    def probabilities(self, parameters: Floats) -> Floats:
-        """Of taking the first, the second, neither: [2 or 3, o]."""
+    def logs(self, parameters: Floats) -> Floats:
+        """Logarithms of the probabilities of taking the first, the second, neither: [2 or 3, o]."""
         lead = self.lead(parameters)
         if not self.outside:
-            return np.stack([first := expit(lead), 1 - first])
-        return np.exp(self._log_three(parameters, lead))
-
-    def value(self, parameters: Floats) -> float:
-        """The logarithm of the likelihood."""
-        lead = self.lead(parameters)
-        if self.outside:
-            return float((self.took * self._log_three(parameters, lead)).sum())
-        return float((self.took[0] * lead).sum() + (self.battles * log_expit(-lead)).sum())
-
-    def _log_three(self, parameters: Floats, lead: Floats) -> Floats:
-        middle = (parameters[self.first] + parameters[self.second]) / 2 - parameters[self.models]
-        away = self.spread(middle)
+            return np.stack([ahead := log_expit(lead), ahead - lead])
+        away = self.spread((parameters[self.first] + parameters[self.second]) / 2 - parameters[self.models])
         odds = np.stack([away + lead / 2, away - lead / 2, np.zeros_like(lead)])
         odds -= odds.max(axis=0)
         logs: Floats = odds - np.log(np.exp(odds).sum(axis=0))
         return logs
 
+    def probabilities(self, parameters: Floats) -> Floats:
+        """Of taking the first, the second, neither: [2 or 3, o]."""
+        p: Floats = np.exp(self.logs(parameters))
+        return p
+
+    def value(self, parameters: Floats) -> float:
+        """The logarithm of the likelihood."""
+        return float((self.took * self.logs(parameters)).sum())
+
     def score(self, residual: Floats) -> Floats:
         """The derivative [size] that belongs to residuals [2 or 3, o]: taken less expected."""
-        own = self.by_pair(residual)
+        along = self.style @ (residual[0] - residual[1]) / 2
+        return np.concatenate([self._of_nodes(self.by_pair(residual)), along])
+
+    def _of_nodes(self, residual: Floats) -> Floats:
+        """The nodes' part of the score, of residuals by pair [2 or 3, P]."""
         score = np.zeros(self.nodes)
-        score += np.bincount(self.first, own[0], self.nodes) + np.bincount(self.second, own[1], self.nodes)
+        score += np.bincount(self.first, residual[0], self.nodes) + np.bincount(self.second, residual[1], self.nodes)
         if self.outside:
-            score[self.models] += own[2].sum()
-        return np.r_[score, self.style @ (residual[0] - residual[1]) / 2] if len(self.style) else score
+            score[self.models] += residual[2].sum()
+        return score
 
     def products(self, weights: Floats) -> Floats:
         """The sum [size, size] of w x x' over contrasts, with a weight for each edge and observation [1 or 3, o]."""
-        nodes = self.nodes
-        matrix = np.zeros((self.size, self.size))
-        for (_, _, i, j, share), weight in zip(self.edges(), weights, strict=True):
-            flat = np.bincount(i * nodes + j, self.by_pair(weight), nodes * nodes).reshape(nodes, nodes)
-            between = flat + flat.T
-            matrix[:nodes, :nodes] += np.diag(between.sum(axis=1)) - between
-            for k, style in enumerate(self.style, start=nodes):
-                weighted = weight * style
-                pull = share * self.by_pair(weighted)
-                cross = np.bincount(i, pull, nodes) - np.bincount(j, pull, nodes)
-                matrix[k, :nodes] += cross
-                matrix[:nodes, k] += cross
-                matrix[k, nodes:] += share**2 * (self.style @ weighted)
-        return matrix
+        sums = _Sums.of(self)
+        for pair, rows, part in self._parts():
+            sums.add(pair, part, weights[:, rows])
+        return sums.matrix(self)
+
+    def terms(self, parameters: Floats) -> tuple[float, Floats, Floats]:
+        """Value, score and information, in one pass over parts that stay in a core's cache."""
+        value, residual, sums = 0.0, np.zeros((len(self.took), len(self.first))), _Sums.of(self)
+        along = np.zeros(len(self.style))
+        for pair, _, part in self._parts():
+            logs = part.logs(parameters)
+            value += float((part.took * logs).sum())
+            p = np.exp(logs)
+            left = part.took - part.battles * p
+            residual[:, pair : pair + len(part.first)] = part.by_pair(left)
+            along += part.style @ (left[0] - left[1]) / 2
+            sums.add(pair, part, part.information_weights(p))
+        return value, np.r_[self._of_nodes(residual), along], sums.matrix(self)
+
+    def _parts(self) -> Iterator[tuple[int, slice, Choices]]:
+        """Slices of some ten thousand observations, each after the number of its first pair and its rows."""
+        ends = np.append(self.begins, len(self.battles))
+        begin = 0
+        while begin < len(self.first):
+            low = int(ends[begin])
+            end = max(begin + 1, int(np.searchsorted(ends, low + _PART, side="right")) - 1)
+            pairs, rows = slice(begin, end), slice(low, int(ends[end]))
+            part = replace(
+                self,
+                first=self.first[pairs],
+                second=self.second[pairs],
+                begins=self.begins[pairs] - low,
+                took=self.took[:, rows],
+                battles=self.battles[rows],
+                style=self.style[:, rows],
+            )
+            yield begin, rows, part
+            begin = end
 
     def information_weights(self, p: Floats) -> Floats:
         """The weights [1 or 3, o] of the contrasts in the information."""
@@ -152,6 +179,46 @@ class Choices:
                 variance = variance + share * (along * self.style).sum(axis=0)
             found.append(variance.clip(0))
         return np.stack(found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    """Sums over the observations of each pair: of an edge's weights [edges, P], of weights times style [edges, k, P],
+    and over all of them of weights times products of styles [k, k]."""
+
+    weights: Floats
+    pulls: Floats
+    styles: Floats
+
+    @classmethod
+    def of(cls, choices: Choices) -> _Sums:
+        pairs, k, edges = len(choices.first), len(choices.style), 3 if choices.outside else 1
+        return cls(np.zeros((edges, pairs)), np.zeros((edges, k, pairs)), np.zeros((k, k)))
+
+    def add(self, pair: int, part: Choices, weights: Floats) -> None:
+        """Adds observations whose first pair has this number."""
+        here = slice(pair, pair + len(part.first))
+        self.weights[:, here] = part.by_pair(weights)
+        if not len(part.style):
+            return
+        for at, ((*_, share), weight) in enumerate(zip(part.edges(), weights, strict=True)):
+            weighted = part.style * weight
+            self.pulls[at, :, here] = part.by_pair(weighted)
+            self.styles[:] += share**2 * (weighted @ part.style.T)
+
+    def matrix(self, choices: Choices) -> Floats:
+        """The sum [size, size] of w x x'."""
+        nodes = choices.nodes
+        matrix = np.zeros((choices.size, choices.size))
+        for (_, _, i, j, share), weight, pulls in zip(choices.edges(), self.weights, self.pulls, strict=True):
+            flat = np.bincount(i * nodes + j, weight, nodes * nodes).reshape(nodes, nodes)
+            between = flat + flat.T
+            matrix[:nodes, :nodes] += np.diag(between.sum(axis=1)) - between
+            for k, pull in enumerate(share * pulls, start=nodes):
+                matrix[k, :nodes] += np.bincount(i, pull, nodes) - np.bincount(j, pull, nodes)
+        matrix[:nodes, nodes:] = matrix[nodes:, :nodes].T
+        matrix[nodes:, nodes:] = self.styles
+        return matrix
 
 
 def inverse(information: Floats, nodes: int, ridge: float = 0.0) -> Floats:
@@ -194,7 +261,7 @@ def _parts(i: Ints, j: Ints, nodes: int, connection: str) -> Ints:
     return labels.astype(np.int64)
 
 
-def maximise(choices: Choices, penalised: bool, ridge: float = 0.0, start: Floats | None = None) -> Floats:
+def maximise(choices: Choices, penalised: bool, ridge: float = 0.0) -> Floats:
     """The (penalised) maximum likelihood estimate [size] by Newton's method with step halving; mean of the nodes zero.
 
     Firth's adjusted score of a logit model is y - p + h (1/2 - p), h being the leverage; so each contrast gets h drawn
@@ -204,43 +271,45 @@ def maximise(choices: Choices, penalised: bool, ridge: float = 0.0, start: Float
     Raises DataError where it does not settle.
     """
     nodes = choices.nodes
-    ridge *= float(choices.battles.sum())
-    shrink = np.r_[np.zeros(nodes), np.full(len(choices.style), ridge)]
+    shrink = np.r_[np.zeros(nodes), np.full(len(choices.style), ridge * float(choices.battles.sum()))]
 
-    def objective(parameters: Floats) -> float:
-        value = choices.value(parameters) - float((shrink * parameters**2).sum()) / 2
-        if penalised:
-            information = choices.products(choices.information_weights(choices.probabilities(parameters)))
-            information[:nodes, :nodes] += 1 / nodes
-            value += 0.5 * float(np.linalg.slogdet(information)[1])
-        return value
+    def terms(parameters: Floats) -> tuple[float, Floats, Floats]:
+        value, score, information = _firth(choices, parameters) if penalised else choices.terms(parameters)
+        value -= float((shrink * parameters**2).sum()) / 2
+        return value, score - shrink * parameters, information + np.diag(shrink)
 
-    parameters: Floats = np.zeros(choices.size) if start is None else start
-    value = objective(parameters)
+    parameters = np.zeros(choices.size)
+    value, score, information = terms(parameters)
     enough = 1e-10 if penalised else 1e-7  # logits: 2e-8 points; without a penalty the error is squared at each step
     for _ in range(_STEPS):
-        p = choices.probabilities(parameters)
-        weights = choices.information_weights(p)
-        took, battles = choices.took, choices.battles
-        if penalised:
-            drawn = weights * choices.variances(inverse(choices.products(weights), nodes))
-            took, battles = took.copy(), battles + drawn.sum(axis=0)
-            for (c, d, *_), games in zip(choices.edges(), drawn, strict=True):
-                took[c] += games / 2
-                took[d] += games / 2
-            weights = np.stack([battles * p[c] * p[d] for c, d, *_ in choices.edges()])
-        information = choices.products(weights) + np.diag(shrink)
-        step = inverse(information, nodes) @ (choices.score(took - battles * p) - shrink * parameters)
+        step = inverse(information, nodes) @ score
         longest = float(np.abs(step).max())
+        if longest < enough:
+            return parameters + step
         # A leap of many logits lands where the likelihood is flat to the last bit, and there is no way back.
-        size = min(1.0, 2 / longest) if longest > 2 else 1.0
-        while (moved := objective(parameters + size * step)) < value - 1e-12 * abs(value) and size > 1e-9:
+        size = min(1.0, 2 / longest)
+        while (found := terms(parameters + size * step))[0] < value - 1e-12 * abs(value) and size > 1e-9:
             size /= 2
         parameters = parameters + size * step
         parameters[:nodes] -= parameters[:nodes].mean()
-        value = moved
-        if longest < enough:
-            return parameters
+        value, score, information = found
     raise DataError(
         f"The ratings did not settle in {_STEPS} steps, so none is given; look for a damaged row in the battles."
     )
+
+
+def _firth(choices: Choices, parameters: Floats) -> tuple[float, Floats, Floats]:
+    """Value, score and information with Jeffreys' prior; the information counts the drawn games."""
+    nodes = choices.nodes
+    p = choices.probabilities(parameters)
+    weights = choices.information_weights(p)
+    information = choices.products(weights)
+    drawn = weights * choices.variances(inverse(information, nodes))
+    took, battles = choices.took.copy(), choices.battles + drawn.sum(axis=0)
+    for (c, d, *_), games in zip(choices.edges(), drawn, strict=True):
+        took[c] += games / 2
+        took[d] += games / 2
+    information[:nodes, :nodes] += 1 / nodes  # fills the null space, whose part in the determinant is then constant
+    value = choices.value(parameters) + 0.5 * float(np.linalg.slogdet(information)[1])
+    filled = replace(choices, took=took, battles=battles)
+    return value, filled.score(took - battles * p), filled.products(filled.information_weights(p))
