@@ -4,8 +4,8 @@
     live.start()
     live.board(View(category="code")).data
 
-Pages ask for boards that are ready, so they wait for no fit; a board may be some seconds old, and says of which entry it
-is.
+Pages ask for boards that are ready, so they wait for no fit. A board may be some seconds old, and says up to which
+entry of the log it goes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fairground.loop.standings import LogEntry, Standings, View, canonical_bytes
 
@@ -111,7 +108,9 @@ class LiveStandings(Generic[T]):
     def _ask(self, view: View) -> None:
         self._asked[view] = time.monotonic()
         while len(self._asked) > MOST_VIEWS:
-            oldest = min((other for other in list(self._asked) if other != View()), key=lambda other: self._asked[other])
+            oldest = min(
+                (other for other in list(self._asked) if other != View()), key=lambda other: self._asked[other]
+            )
             self._asked.pop(oldest, None)
             self._boards.pop(oldest, None)
 
@@ -132,7 +131,8 @@ class LiveStandings(Generic[T]):
         number = self.standings.number
         old = {view: self._boards[view].number if view in self._boards else -1 for view in list(self._asked)}
         return sorted(
-            (view for view, seen in old.items() if seen < number or view in self._worn), key=lambda view: (view != View(), old[view], str(view))
+            (view for view, seen in old.items() if seen < number or view in self._worn),
+            key=lambda view: (view != View(), old[view], str(view)),
         )
 
     def _fit(self, view: View) -> Board[T]:
@@ -164,7 +164,9 @@ class LiveStandings(Generic[T]):
                     # A first board is waited for; later ones give way.
                     rested = time.monotonic() + max(REST / max(len(stale), 1), took * (1 - SHARE) / SHARE)
             except Exception as error:  # a page that shows old ratings is better than none; the next round tries again
-                logging.getLogger("fairground.loop").error("the standings could not be brought up to date", exc_info=error)
+                logging.getLogger("fairground.loop").error(
+                    "the standings could not be brought up to date", exc_info=error
+                )
                 self._stop.wait(5.0)
             self._wake.wait(POLL)
             self._wake.clear()

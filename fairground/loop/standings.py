@@ -1,4 +1,4 @@
-"""The leaderboard as the log has it: votes in columns, and ratings of any part of them, the same to the byte every time.
+"""The leaderboard as the log has it: votes in columns, and ratings of any part of them, the same to the byte always.
 
     standings = Standings(ledger.entries())
     standings.to_json(View(category="code", style=True))
@@ -158,9 +158,7 @@ class Standings:
         sizes = np.bincount(part[battles.first])
         joined = battles.only(part[battles.first] == int(np.argmax(sizes)))
         some_bad = bool((joined.outcome == BOTH_BAD).any())
-        found = rated(
-            joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP
-        )
+        found = rated(joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP)
         rows = [row for row in found.rows if not row.outside]
         models = []
         for row, chance in zip(rows, _average_win_rates(np.array([row.rating for row in rows])), strict=True):
@@ -216,7 +214,7 @@ def _average_win_rates(ratings: Floats) -> Floats:
     return rates
 
 
-def _pairs(battles: Battles, order: list[str] | None = None) -> dict[str, list[list[float]]]:
+def _pairs(battles: Battles, order: list[str] | None = None) -> dict[str, Any]:
     """How often each two met and what the row took from the column, for models in this order."""
     names = order or list(battles.models)
     n = len(names)

@@ -100,11 +100,13 @@ class VoteColumns:
 
     def by(self, voters: Collection[str]) -> Bools:
         """Which votes [n] are those voters'."""
-        return np.isin(self._column("voter"), [self._voters[name] for name in voters if name in self._voters])
+        found: Bools = np.isin(self._column("voter"), [self._voters[name] for name in voters if name in self._voters])
+        return found
 
     def styled(self) -> Bools:
         """Of which votes [n] the style of the answers is known."""
-        return ~np.isnan(self._column("style")[:, 0])
+        known: Bools = ~np.isnan(self._column("style")[:, 0])
+        return known
 
     def categories(self, mode: str) -> dict[str, int]:
         """How many votes of a mode each category has, those that have any."""

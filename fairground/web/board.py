@@ -1,8 +1,8 @@
 """Leaderboards made ready for pages: everything that a request would have to wait for is made once, when ratings are.
 
-    live = live_board(ledger)
-    live.start()
-    live.board(View()).prepared.body("rank", False)
+live = live_board(ledger)
+live.start()
+live.board(View()).prepared.body("rank", False)
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def live_of(request: Request) -> Live:
 
 def prepare(data: Mapping[str, Any], measured: Mapping[str, Mapping[str, Measured]]) -> Prepared:
     """What pages show of a leaderboard (see Standings.leaderboard), with what was measured of its models beside."""
-    rows = [{**row, "measured": measured.get(row["model"], {})} for row in data["models"]]
+    rows: list[Row] = [{**row, "measured": measured.get(row["model"], {})} for row in data["models"]]
     bar = data["outside"]["rating"] if data["outside"] else None
     charts = Markup("\n").join(chart for chart in (intervals(rows, bar), square(data), times(rows)) if chart)
     return Prepared(rows, lead(data), charts, as_csv(rows), [row_markup(row) for row in rows])

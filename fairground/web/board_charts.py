@@ -17,7 +17,7 @@ from fairground.web.board_rows import points, seconds
 
 Row = Mapping[str, Any]
 MOST_ROWS, MOST_SQUARE = 40, 20
-CHARACTER = 6.9  # pixels that a character of 13-pixel text takes, on average
+CHARACTER = 8.0  # pixels that a character of 13-pixel text takes at most, on average, in wide fonts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Size:
     labels: int  # pixels for names, at most
 
 
-SIZES = (Size("wide", 760, 230), Size("narrow", 358, 118))
+SIZES = (Size("wide", 760, 230), Size("narrow", 358, 136))
 
 
 def intervals(rows: Sequence[Row], bar: float | None = None) -> Markup:
@@ -35,10 +35,16 @@ def intervals(rows: Sequence[Row], bar: float | None = None) -> Markup:
     shown = rows[:MOST_ROWS]
     if not shown:
         return Markup("")
-    says = "; ".join(f"{row['model']} {points(row['rating'])} ({points(row['low'])} to {points(row['high'])})" for row in shown)
+    says = "; ".join(
+        f"{row['model']} {points(row['rating'])} ({points(row['low'])} to {points(row['high'])})" for row in shown
+    )
     drawn = Markup("").join(_intervals(shown, bar, size, says) for size in SIZES)
     more = f" The first {MOST_ROWS} of {len(rows)} models." if len(rows) > MOST_ROWS else ""
-    note = " Dashed: the bar that both-bad votes set; below it an answer is more often called bad than good." if bar else ""
+    note = (
+        " Dashed: the bar that both-bad votes set; below it an answer is more often called bad than good."
+        if bar
+        else ""
+    )
     return _figure(drawn, f"Ratings with 95% intervals.{note}{more}")
 
 
@@ -112,7 +118,9 @@ def _times(rows: Sequence[Row], size: Size, says: str) -> Markup:
                    'text-anchor="middle">{4}</text>').format(x(tick), top, bottom, bottom + 18, _duration(tick))
         )  # fmt: skip
     parts.append(
-        Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">response time</text>').format((left + right) / 2, height - 6)
+        Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">response time</text>').format(
+            (left + right) / 2, height - 6
+        )
     )
     taken: list[tuple[float, float, float, float]] = []
     labels = []
@@ -120,21 +128,34 @@ def _times(rows: Sequence[Row], size: Size, says: str) -> Markup:
         cx, cy = x(row["seconds"]), y(row["rating"])
         weak = " weak" if row.get("preliminary") else ""
         parts.append(
-            Markup('<line class="interval thin{0}" x1="{1}" x2="{1}" y1="{2}" y2="{3}"/>').format(weak, cx, y(row["low"]), y(row["high"]))
+            Markup('<line class="interval thin{0}" x1="{1}" x2="{1}" y1="{2}" y2="{3}"/>').format(
+                weak, cx, y(row["low"]), y(row["high"])
+            )
         )
         taken.append((cx - 6, cy - 6, cx + 6, cy + 6))
         labels.append((cx, cy, weak, _short(row["model"], 26)))
     for cx, cy, weak, name in labels:
-        parts.append(Markup('<circle class="dot{}" cx="{}" cy="{}" r="5"><title>{}</title></circle>').format(weak, cx, cy, name))
+        parts.append(
+            Markup('<circle class="dot{}" cx="{}" cy="{}" r="5"><title>{}</title></circle>').format(weak, cx, cy, name)
+        )
         wide = CHARACTER * len(name)
-        for dx, dy, anchor in ((9, 4, "start"), (-9, 4, "end"), (9, -9, "start"), (9, 17, "start"), (-9, -9, "end"), (-9, 17, "end")):
+        for dx, dy, anchor in (
+            (9, 4, "start"),
+            (-9, 4, "end"),
+            (9, -9, "start"),
+            (9, 17, "start"),
+            (-9, -9, "end"),
+            (-9, 17, "end"),
+        ):
             begin = cx + dx if anchor == "start" else cx + dx - wide
             box = (begin, cy + dy - 11, begin + wide, cy + dy + 3)
             if begin < left or box[2] > size.width or box[1] < 0 or any(_overlap(box, other) for other in taken):
                 continue  # where no place is left, the point is named by its title alone
             taken.append(box)
             parts.append(
-                Markup('<text class="name" x="{}" y="{}" text-anchor="{}">{}</text>').format(cx + dx, cy + dy, anchor, name)
+                Markup('<text class="name" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+                    cx + dx, cy + dy, anchor, name
+                )
             )
             break
     return _svg(size, height, f"Rating against response time: {says}.", parts)
@@ -158,10 +179,16 @@ def square(board: Mapping[str, Any]) -> Markup:
             else:
                 share = took[i][j] / met[i][j]
                 cells.append(
-                    Markup('<td class="h{}">{:.0f}<small>{:,}</small></td>').format(round(10 * share), 100 * share, met[i][j])
+                    Markup('<td class="h{}">{:.0f}<small>{:,}</small></td>').format(
+                        round(10 * share), 100 * share, met[i][j]
+                    )
                 )
         lines.append(Markup('<tr><th scope="row">{}</th>{}</tr>').format(_short(name, 28), Markup("").join(cells)))
-    more = f" The first {MOST_SQUARE} of {len(board['models'])} models; all are in the JSON file." if len(board["models"]) > MOST_SQUARE else ""
+    more = (
+        f" The first {MOST_SQUARE} of {len(board['models'])} models; all are in the JSON file."
+        if len(board["models"]) > MOST_SQUARE
+        else ""
+    )
     return Markup(
         '<figure class="chart"><div class="table-scroll" role="region" aria-label="Win fractions and battle counts" '
         'tabindex="0"><table class="square"><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div><figcaption>'

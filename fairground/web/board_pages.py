@@ -74,7 +74,9 @@ def leaderboard(
 
 
 @router.get("/leaderboard.json")
-def as_json(request: Request, mode: str = "battle", category: str = "", language: str = "", style: str = "") -> Response:
+def as_json(
+    request: Request, mode: str = "battle", category: str = "", language: str = "", style: str = ""
+) -> Response:
     """The leaderboard as `fairground leaderboard --json` prints it: from the log alone, the same to the byte."""
     board = live_of(request).board(_view(mode, category, language, style))
     return _download(board.json, "application/json", "leaderboard.json")
@@ -153,7 +155,9 @@ def _head(view: View, sort: str, falling: bool) -> Markup:
         down = not falling if column.key == sort else column.falling
         query = "&".join(part for part in (_query(view), f"sort={column.key}&order={'down' if down else 'up'}") if part)
         state = Markup(' aria-sort="{}"').format("descending" if falling else "ascending") if column.key == sort else ""
-        arrow = Markup(' <span aria-hidden="true">{}</span>').format("▾" if falling else "▴") if column.key == sort else ""
+        arrow = (
+            Markup(' <span aria-hidden="true">{}</span>').format("▾" if falling else "▴") if column.key == sort else ""
+        )
         cells.append(
             Markup('<th scope="col"{}{}><a href="/leaderboard?{}" title="{}" rel="nofollow">{}{}</a></th>').format(
                 Markup(' class="number"') if column.number else "", state, query, column.says, column.title, arrow
@@ -192,7 +196,8 @@ def _download(body: bytes, kind: str, name: str) -> Response:
 def _record() -> dict[str, Any]:
     rows = published.record_ratings()
     drawn: list[Row] = [
-        {"model": row.model, "rating": row.rating, "low": row.low, "high": row.high, "preliminary": False} for row in rows
+        {"model": row.model, "rating": row.rating, "low": row.low, "high": row.high, "preliminary": False}
+        for row in rows
     ]
     table = [
         {

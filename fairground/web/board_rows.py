@@ -112,7 +112,9 @@ def _percent(name: str) -> Callable[[Row], Markup]:
         found: Measured | None = row["measured"].get(name)
         if found is None:
             return Markup(DASH)
-        between = f"{100 * found.low:.0f}–{100 * found.high:.0f}" if found.low is not None and found.high is not None else ""
+        between = (
+            f"{100 * found.low:.0f}–{100 * found.high:.0f}" if found.low is not None and found.high is not None else ""
+        )
         return Markup('{:.1f}%<small class="interval">{}</small>').format(100 * found.value, between)
 
     return cell

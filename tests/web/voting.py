@@ -16,7 +16,11 @@ MODELS: dict[str, tuple[float, float, dict[str, Any]]] = {
     "commons-llama-4m": (0.1, 0.42, {"organisation": "Fairground", "licence": "Apache-2.0", "parameters": 3_440_000}),
     "commons-mistral-4m": (0.0, 0.44, {"organisation": "Fairground", "licence": "Apache-2.0", "parameters": 3_450_000}),
     "commons-gpt2-4m": (-0.2, 0.4, {"organisation": "Fairground", "licence": "Apache-2.0", "parameters": 3_550_000}),
-    "commons-gpt-neo-4m": (-0.3, 0.39, {"organisation": "Fairground", "licence": "Apache-2.0", "parameters": 3_550_000}),
+    "commons-gpt-neo-4m": (
+        -0.3,
+        0.39,
+        {"organisation": "Fairground", "licence": "Apache-2.0", "parameters": 3_550_000},
+    ),
     "commons-gpt-j-4m": (-0.4, 0.41, {"organisation": "Fairground", "licence": "Apache-2.0", "parameters": 3_450_000}),
     "commons-5gram": (-1.4, 0.05, {"organisation": "Fairground", "licence": "Apache-2.0", "parameters": 2_860_000}),
 }
