@@ -4,17 +4,13 @@ The model (Bradley and Terry, 1952): P(i beats j) = 1 / (1 + exp(theta_j - theta
 1000 + (400 / ln 10) theta with the plain mean of all models' ratings at 1000, so that 400 points are odds of 10 to 1.
 
 - A tie is half a win for each side.
-- Both-bad ("neither answer was any good") is kept and counted. In this first slice it moves the ratings exactly as a
-  tie does, and its number and share are reported beside each model; measuring it against an outside option, which is
-  what voters mean by it, comes later.
-- Intervals are 95% and from the sandwich covariance H^-1 M H^-1, where H is the information and M the sum over clusters
-  of the outer products of their scores (White, 1982; Liang and Zeger, 1986). A cluster is a voter, or a single battle
-  where no voter is given. M is multiplied by G / (G - 1) for G clusters, and the quantile is Student's with G - 1
-  degrees of freedom (Cameron and Miller, 2015, section VI).
-- The sandwich is blind where there is little to see: a model with a single tie has residual zero, and one voter alone
-  has a score of zero. So no interval that concerns a model on which fewer than 30 clusters have a score other than zero
-  (or any model, where there are no more clusters than models) is narrower than the model-based one, from H^-1, which
-  bounds it from above where battles are independent, because a tie varies less than a win or a loss.
+- Both-bad ("neither answer was any good") is half a win each too, or with `both_bad="outside"` the choice of an option
+  outside: the voter takes A, B or neither, with odds exp(theta_A) : exp(theta_B) : exp(theta_0) (Luce, 1959; McFadden,
+  1974). The option then has a rating: where a voter is as likely to send both answers away as to prefer the first.
+- Style control adds to the first's lead what the difference of the answers' styles is worth (LMSYS, 2024): length,
+  headings, lists and bold, each as (a - b) / (a + b + 1), less its mean over all battles, in standard deviations. The
+  mean is of the sides as they stood, so here alone it matters which answer stood on which.
+- Intervals are in `fit.py` (sandwich, clustered by voter) and `bootstrap.py`.
 - Where the maximum likelihood estimate does not exist (Ford, 1957: models split into two groups of which one never
   took a point from the other, as when a model won every battle), the likelihood is multiplied by Jeffreys' prior
   (Firth, 1993), whose maximum is always finite (Kosmidis and Firth, 2021). It acts as drawn games, one less than there
@@ -26,25 +22,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.special import expit, log_expit, ndtri, stdtrit
 
+from fairground.arena.bootstrap import RESAMPLES, resampled
+from fairground.arena.columns import BOTH_BAD, MODEL_A, MODEL_B, STYLE, Battles, Floats, Ints, capped, columns
+from fairground.arena.fit import Fit, fitted
+from fairground.arena.groups import refuse_separate_groups
+from fairground.arena.intervals import Intervals, bootstrap_intervals, sandwich_intervals
+from fairground.arena.tally import BothBad, Tally, counted, tally
 from fairground.errors import DataError
-from fairground.types import Battle, Winner
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from fairground.types import Battle
 
 ELO_PER_LOGIT = 400 / math.log(10)
 ELO_MEAN = 1000.0
-FEW_CLUSTERS = 30  # below 30 to 50 clusters a sandwich is too narrow (Cameron and Miller, 2015)
-
-_POINTS: dict[Winner, float] = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5, "both_bad": 0.5}
+NEITHER = "neither (both are bad)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +53,9 @@ class Rating:
     `win_rate`: wins plus half the ties and half the both-bad, as a share of `votes`.
     `both_bad`, `both_bad_share`: how many of its battles ended so, and as a share of `votes`.
     `penalised`: whether the whole table needed Firth's penalty because the plain estimate is infinite.
+    `outside`: this is no model but the option to take neither; `votes` are all battles, `win_rate` is how often it was
+    taken, and its rank is where it would stand; models' ranks do not count it.
+    `votes_to_flip`, `votes_to_drop`: see `robustness.py`; None where nobody asked, and in the last row.
     """
 
     model: str
@@ -72,85 +69,108 @@ class Rating:
     both_bad: int
     both_bad_share: float
     penalised: bool
+    outside: bool = field(default=False, kw_only=True)
+    votes_to_flip: int | None = field(default=None, kw_only=True)
+    votes_to_drop: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StyleEffect:
+    """What it is worth, in points, that an answer's `style` differs by one standard deviation `unit` of (a - b) / (a +
+    b + 1); with its 95% interval."""
+
+    style: str
+    points: float
+    low: float
+    high: float
+    unit: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """A fitted Bradley-Terry model of n models, in logits.
+class Ratings:
+    """All that a fit says: `rows`, best first; `effects` of style; the `battles` that were counted; and the `tally`
+    and `fit` behind them, whose models are `battles.models`."""
 
-    `theta` [n] has mean zero. `sandwich` and `model_based` [n, n] are covariances of `theta`; their rows sum to zero,
-    so the diagonal is the variance of a model's distance from the mean. `floored` [n]: models whose intervals are never
-    narrower than the model-based one. `clusters`: how many there were.
-    """
-
-    theta: Floats
-    sandwich: Floats
-    model_based: Floats
-    floored: NDArray[np.bool_]
-    clusters: int
-    penalised: bool
-
-    def half_widths(self) -> tuple[Floats, Floats]:
-        """Half the 95% intervals, in logits: of each `theta` [n], and of each difference theta_i - theta_j [n, n]."""
-        quantile = stdtrit(self.clusters - 1, 0.975) if self.clusters > 1 else 0.0
-        floor = ndtri(0.975)
-        either = self.floored[:, None] | self.floored[None, :]
-        own = quantile * np.sqrt(np.diag(self.sandwich).clip(0))
-        own_floor = floor * np.sqrt(np.diag(self.model_based).clip(0))
-        pair = quantile * np.sqrt(_contrast_variance(self.sandwich))
-        pair_floor = floor * np.sqrt(_contrast_variance(self.model_based))
-        return (
-            np.where(self.floored, np.maximum(own, own_floor), own),
-            np.where(either, np.maximum(pair, pair_floor), pair),
-        )
+    rows: list[Rating]
+    effects: list[StyleEffect]
+    battles: Battles
+    tally: Tally
+    fit: Fit
 
 
-def rate(battles: Sequence[Battle]) -> list[Rating]:
+def rate(
+    battles: Battles | Sequence[Battle],
+    *,
+    both_bad: BothBad = "tie",
+    style: bool = False,
+    ridge: float = 0.0,
+    reweight: bool = False,
+    intervals: Literal["sandwich", "bootstrap"] = "sandwich",
+    prompt_cap: int | None = None,
+    seed: int = 0,
+) -> list[Rating]:
     """Ratings of every model in `battles`, best first; equal ratings in order of name.
 
-    The result does not depend, to the bit, on the order of the battles or on which side a model stood.
+    Without style, the result does not depend, to the bit, on the order of the battles or on which side a model stood;
+    with style, not on the order. `ridge`: see `fitted`. `reweight`: see `tally`. `prompt_cap`: at most so many battles
+    of one prompt, drawn by `seed`, which also draws the resamples of `intervals="bootstrap"`.
 
-    Raises DataError where there are no battles, a model meets itself, or the models fall into groups that never met.
+    Raises DataError where there are no battles, a model meets itself, the models fall into groups that never met, or
+    style cannot be controlled for.
     """
-    if not battles:
+    return rated(
+        battles,
+        both_bad=both_bad,
+        style=style,
+        ridge=ridge,
+        reweight=reweight,
+        intervals=intervals,
+        prompt_cap=prompt_cap,
+        seed=seed,
+    ).rows
+
+
+def rated(
+    battles: Battles | Sequence[Battle],
+    *,
+    both_bad: BothBad = "tie",
+    style: bool = False,
+    ridge: float = 0.0,
+    reweight: bool = False,
+    intervals: Literal["sandwich", "bootstrap"] = "sandwich",
+    prompt_cap: int | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Ratings:
+    """What `rate` gives, with the fit behind it."""
+    if not isinstance(battles, Battles):
+        battles = columns(battles)
+    if prompt_cap is not None:
+        battles = capped(battles, prompt_cap, seed)
+    if not len(battles):
         raise DataError("There are no battles to rate, so no rating can be given; add at least one.")
-    names = sorted({battle.model_a for battle in battles} | {battle.model_b for battle in battles})
-    first, second, points, cluster, both_bad = _arrays(battles, names)
-    fit = bradley_terry(first, second, points, cluster, names)
-
-    n = len(names)
-    votes = np.bincount(first, minlength=n) + np.bincount(second, minlength=n)
-    bad = np.bincount(first[both_bad], minlength=n) + np.bincount(second[both_bad], minlength=n)
-    won = np.bincount(first, points, minlength=n) + np.bincount(second, 1 - points, minlength=n)
-
-    half, pair_half = fit.half_widths()
-    lead = fit.theta[:, None] - fit.theta[None, :]
-    surely_better = (lead < -pair_half).sum(axis=1)
-    surely_worse = (lead > pair_half).sum(axis=1)
-    rating = ELO_MEAN + ELO_PER_LOGIT * fit.theta
-    half = ELO_PER_LOGIT * half
-    rows = [
-        Rating(
-            model=name,
-            rating=float(rating[i]),
-            low=float(rating[i] - half[i]),
-            high=float(rating[i] + half[i]),
-            votes=int(votes[i]),
-            rank_low=int(1 + surely_better[i]),
-            rank_high=int(n - surely_worse[i]),
-            win_rate=float(won[i] / votes[i]),
-            both_bad=int(bad[i]),
-            both_bad_share=float(bad[i] / votes[i]),
-            penalised=fit.penalised,
+    counts = tally(battles, both_bad, style, reweight)
+    refuse_separate_groups(counts.choices, battles.models)
+    fit = fitted(counts, ridge)
+    if intervals == "bootstrap":
+        around = bootstrap_intervals(fit, resampled(counts, seed, resamples))
+    else:
+        around = sandwich_intervals(fit)
+    effects = [
+        StyleEffect(
+            style=STYLE[which],
+            points=float(ELO_PER_LOGIT * fit.style[k]),
+            low=float(ELO_PER_LOGIT * around.style_low[k]),
+            high=float(ELO_PER_LOGIT * around.style_high[k]),
+            unit=counts.scale[k],
         )
-        for i, name in enumerate(names)
+        for k, which in enumerate(counts.coefficients)
     ]
-    # Rounded, so that models that are equal but for the last bits of a float stand in order of name.
-    return sorted(rows, key=lambda row: (-round(row.rating, 6), row.model))
+    return Ratings(_rows(battles, fit, around), effects, battles, counts, fit)
 
 
 def bradley_terry(first: Ints, second: Ints, points: Floats, cluster: Ints, names: Sequence[str]) -> Fit:
-    """Fits B battles of n models given as arrays: the form for simulations, and what `rate` calls.
+    """Fits B battles of n models given as arrays: the form for simulations.
 
     `first`, `second` [B]: indices into `names`. `points` [B]: what the first took, from 0 to 1. `cluster` [B]: any
     integers; equal ones belong together.
@@ -158,121 +178,50 @@ def bradley_terry(first: Ints, second: Ints, points: Floats, cluster: Ints, name
     Raises DataError where the models fall into groups that never met.
     """
     n = len(names)
-    table = np.zeros((n, n))  # table[i, j]: points that i took from j; sums of halves, so exact in any order
-    np.add.at(table, (first, second), points)
-    np.add.at(table, (second, first), 1 - points)
-    _refuse_separate_groups(table, names)
-    groups, group = connected_components(table > 0, directed=True, connection="strong")
-    penalised = groups > 1
-    theta = _maximise(table, penalised)
-    p = expit(theta[:, None] - theta[None, :])
-    inverse = _laplacian_inverse((table + table.T) * p * (1 - p))
-
-    labels, row = np.unique(cluster, return_inverse=True)
-    residual = points - p[first, second]
-    rows, columns = np.concatenate([row, row]), np.concatenate([first, second])
-    scores = coo_array((np.concatenate([residual, -residual]), (rows, columns)), shape=(len(labels), n)).tocsr()
-    meat = (scores.T @ scores).toarray() * (len(labels) / max(len(labels) - 1, 1))
-    # A cluster whose score is zero (a tie of equals, a win and a loss that cancel) shows nothing of how votes scatter.
-    seen_by = np.bincount(scores.indices[np.abs(scores.data) > 1e-9], minlength=n)
-
-    sizes = np.bincount(group)
-    # A model that never lost has residuals near zero whatever its true strength, so the sandwich says nothing of it.
-    settled = sizes[group] == sizes.max() if (sizes == sizes.max()).sum() == 1 else np.zeros(n, dtype=bool)
-    return Fit(
-        theta=theta,
-        sandwich=inverse @ meat @ inverse,
-        model_based=inverse,
-        floored=(seen_by < FEW_CLUSTERS) | ~settled | (len(labels) <= n),
-        clusters=len(labels),
-        penalised=penalised,
-    )
+    pair = np.minimum(first, second) * n + np.maximum(first, second)
+    levels, level = np.unique(np.where(first < second, points, 1 - points), return_inverse=True)
+    _, voter = np.unique(cluster, return_inverse=True)
+    counts = counted(n, pair, level, np.stack([levels, 1 - levels]), voter, reweight=False)
+    if len(counts.choices.first) < n * (n - 1) // 2:
+        refuse_separate_groups(counts.choices, names)
+    return fitted(counts)
 
 
-def _arrays(battles: Sequence[Battle], names: Sequence[str]) -> tuple[Ints, Ints, Floats, Ints, NDArray[np.bool_]]:
-    """first, second, points, cluster and both-bad, each [B], in an order that depends on the set of battles only."""
-    index = {name: i for i, name in enumerate(names)}
-    voters = {voter: i for i, voter in enumerate(sorted({b.voter for b in battles if b.voter is not None}))}
-    a = np.array([index[battle.model_a] for battle in battles], dtype=np.int64)
-    b = np.array([index[battle.model_b] for battle in battles], dtype=np.int64)
-    if (a == b).any():
-        name = names[a[np.argmax(a == b)]]
-        raise DataError(f"{name!r} is set against itself in a battle, which says nothing; remove that battle.")
-    points = np.array([_POINTS[battle.winner] for battle in battles])
-    voter = np.array([-1 if battle.voter is None else voters[battle.voter] for battle in battles], dtype=np.int64)
-    both_bad = np.array([battle.winner == "both_bad" for battle in battles])
+def _rows(battles: Battles, fit: Fit, around: Intervals) -> list[Rating]:
+    n = len(battles.models)
+    outcome = battles.outcome.astype(np.int64)
+    sides = (battles.first.astype(np.int64), battles.second.astype(np.int64))
+    stood = [np.bincount(side * 4 + outcome, minlength=4 * n).reshape(n, 4) for side in sides]
+    votes = (stood[0] + stood[1]).sum(axis=1)
+    bad = stood[0][:, BOTH_BAD] + stood[1][:, BOTH_BAD]
+    decided = stood[0][:, MODEL_A] + stood[1][:, MODEL_B]
+    lost = stood[0][:, MODEL_B] + stood[1][:, MODEL_A]
+    won = decided + (votes - decided - lost) / 2
+    names = list(battles.models)
+    if outside := len(fit.theta) > n:
+        said = int((outcome == BOTH_BAD).sum())
+        names.append(NEITHER)
+        votes, bad, won = np.r_[votes, len(battles)], np.r_[bad, said], np.r_[won, said]
 
-    first, second, points = np.minimum(a, b), np.maximum(a, b), np.where(a < b, points, 1 - points)
-    order = np.lexsort((both_bad, voter, points, second, first))
-    voter = voter[order]
-    cluster = np.where(voter < 0, len(voters) + np.arange(len(voter)), voter)
-    return first[order], second[order], points[order], cluster, both_bad[order]
-
-
-def _refuse_separate_groups(table: Floats, names: Sequence[str]) -> None:
-    parts, part = connected_components((table + table.T) > 0, directed=False)
-    if parts > 1:
-        members = [names[int(np.argmax(part == k))] for k in range(min(parts, 8))]
-        named = ", ".join(repr(name) for name in members) + (", ..." if parts > len(members) else "")
-        raise DataError(
-            f"The battles fall into {parts} groups of models that never met, so no scale joins them (one model of "
-            f"each: {named}); rate each group alone, or add battles between them."
+    better = around.surely[:n].sum(axis=0)
+    worse = around.surely[:, :n].sum(axis=1)
+    rating, low, high = (ELO_MEAN + ELO_PER_LOGIT * theta for theta in (fit.theta, around.low, around.high))
+    rows = [
+        Rating(
+            model=name,
+            rating=float(rating[i]),
+            low=float(low[i]),
+            high=float(high[i]),
+            votes=int(votes[i]),
+            rank_low=int(1 + better[i]),
+            rank_high=int(n + (i == n) - worse[i]),
+            win_rate=float(won[i] / votes[i]),
+            both_bad=int(bad[i]),
+            both_bad_share=float(bad[i] / votes[i]),
+            penalised=fit.penalised,
+            outside=outside and i == n,
         )
-
-
-def _laplacian_inverse(weights: Floats) -> Floats:
-    """The Moore-Penrose inverse of diag(row sums) - weights [n, n]: the information on the space of mean zero.
-
-    The null space of a connected graph's Laplacian is the constant vector; filling it with the Laplacian's own scale
-    makes an invertible matrix, and taking the filling out again leaves the pseudo-inverse.
-    """
-    n = len(weights)
-    scale = weights.sum() / n
-    inverse: Floats = np.linalg.inv(np.diag(weights.sum(axis=1)) - weights + scale / n) - 1 / (scale * n)
-    return (inverse + inverse.T) / 2
-
-
-def _contrast_variance(covariance: Floats) -> Floats:
-    """Variances of all differences, [n, n], from a covariance [n, n]; rounding below zero is cut off."""
-    diagonal = np.diag(covariance)
-    variance: Floats = diagonal[:, None] + diagonal[None, :] - 2 * covariance
-    return variance.clip(0)
-
-
-def _maximise(table: Floats, penalised: bool) -> Floats:
-    """The (penalised) maximum likelihood estimate [n], mean zero, by Newton's method with step halving.
-
-    Firth's adjusted score for a logit model is y - p + h (1/2 - p), h being the leverage; so each pair gets h drawn
-    games, computed anew at every step (Firth, 1993, section 3; Heinze and Schemper, 2002, equation 3).
-    """
-    games = table + table.T
-    n = len(table)
-
-    def objective(theta: Floats) -> float:
-        lead = theta[:, None] - theta[None, :]
-        value = float((table * log_expit(lead)).sum())
-        if penalised:
-            weights = games * expit(lead) * expit(-lead)
-            value += 0.5 * float(np.linalg.slogdet(np.diag(weights.sum(axis=1)) - weights + 1 / n)[1])
-        return value
-
-    theta = np.zeros(n)
-    value = objective(theta)
-    for _ in range(1000):
-        p = expit(theta[:, None] - theta[None, :])
-        weights = games * p * (1 - p)
-        drawn = weights * _contrast_variance(_laplacian_inverse(weights)) if penalised else np.zeros_like(games)
-        score = (table + drawn / 2 - (games + drawn) * p).sum(axis=1)
-        step = _laplacian_inverse(weights + drawn * p * (1 - p)) @ score
-        if np.abs(step).max() < 1e-10:  # logits: 2e-8 points
-            return theta
-        # A leap of many logits lands where the likelihood is flat to the last bit, and there is no way back.
-        size = min(1.0, 2 / float(np.abs(step).max()))
-        while (moved := objective(theta + size * step)) < value - 1e-12 * abs(value) and size > 1e-9:
-            size /= 2
-        theta = theta + size * step
-        theta -= theta.mean()
-        value = moved
-    raise DataError(
-        "The ratings did not settle in 1000 steps, so none is given; look for a damaged row in the battles."
-    )
+        for i, name in enumerate(names)
+    ]
+    # Rounded, so that models that are equal but for the last bits of a float stand in order of name.
+    return sorted(rows, key=lambda row: (-round(row.rating, 6), row.model))

@@ -251,7 +251,7 @@ def test_errors_are_sentences() -> None:
         rate([])
     with pytest.raises(DataError, match="'a' is set against itself"):
         rate([Battle("a", "b", "tie"), Battle("a", "a", "tie")])
-    with pytest.raises(DataError, match=r"2 groups .*'a', 'c'.* rate each group alone"):
+    with pytest.raises(DataError, match=r"2 groups .*'a', 'b' \| 'c', 'd'.* rate each group alone"):
         rate([Battle("a", "b", "tie"), Battle("c", "d", "model_a")])
 
 
