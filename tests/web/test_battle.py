@@ -162,7 +162,9 @@ def test_a_conversation_is_shared_by_a_link_that_can_be_taken_back(arena: Make) 
     link = html.split("http://testserver")[1].split('"')[0]
     shown = other.get(link)
     assert shown.status_code == 200 and "Their verdict: tie" in shown.text
-    assert "<script>alert" not in shown.text and "&lt;script&gt;" in shown.text and "<strong>this</strong>" in shown.text
+    assert (
+        "<script>alert" not in shown.text and "&lt;script&gt;" in shown.text and "<strong>this</strong>" in shown.text
+    )
     assert "<b>bold" not in shown.text
     assert other.post(f"/talks/{talk['id']}/unshare").status_code in (401, 404)
     someone.post(f"/talks/{talk['id']}/unshare")
