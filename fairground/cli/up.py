@@ -51,6 +51,7 @@ def up(
     from fairground.serving.server import serve
     from fairground.store import default_database, open_database
     from fairground.web.app import create_site
+    from fairground.web.board import live_board
     from fairground.web.models import Models, announce
 
     public = host not in LOOPBACK
@@ -64,7 +65,8 @@ def up(
     with open_database(address) as opened:
         ledger = Ledger(opened, redact=_redaction())
         offered = Models([_offer(settings, reference) for reference in references], partial(announce, ledger))
-        site = create_site(ledger, offered, hosts=None if public else LOOPBACK, gate=gate_of(public))
+        live = live_board(ledger)
+        site = create_site(ledger, offered, live=live, hosts=None if public else LOOPBACK, gate=gate_of(public))
 
         def ready(where: str) -> None:
             link = site.state.site.people.first_steward_link()
@@ -74,11 +76,13 @@ def up(
                 say(f"Become its steward by this link, which works once:\n  {where}/join/{link}")
             say(f"Models: {', '.join(offered.offers)}; they warm up while you read this.")
             say(f"The API for OpenAI's clients is on {where}/v1. Data: {address}")
+            live.start()
             offered.start()
 
         try:
             serve(site, host, port, shutdown_timeout=shutdown_timeout, ready=ready)
         finally:
+            live.stop()
             with err.status("closing the models"):
                 offered.close()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from functools import partial
 
-import numpy as np
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -17,8 +17,19 @@ from fairground.serving.app import LOOPBACK, create_app
 from fairground.serving.keys import Gate
 from fairground.serving.metrics import Metrics
 from fairground.serving.running import Limits, Running
-from fairground.web import account_pages, refusals, shared_pages, steward_pages, talk_pages
-from fairground.web.draw import Draw, Known
+from fairground.web import (
+    account_pages,
+    board_pages,
+    model_pages,
+    refusals,
+    run_pages,
+    shared_pages,
+    steward_pages,
+    talk_pages,
+    vote_pages,
+)
+from fairground.web.board import Live, known, live_board
+from fairground.web.draw import Draw
 from fairground.web.models import Models
 from fairground.web.page import STATIC
 from fairground.web.rates import Rates
@@ -32,7 +43,7 @@ def create_site(
     models: Models,
     *,
     people: People | None = None,
-    known: Callable[[], Known] | None = None,
+    live: Live | None = None,
     rates: Rates | None = None,
     limits: Limits | None = None,
     hosts: Collection[str] | None = LOOPBACK,
@@ -40,8 +51,8 @@ def create_site(
 ) -> FastAPI:
     """The whole site, with the OpenAI-compatible API under /v1.
 
-    `known` gives what pairing knows of the models (default: nothing, so that all pairs are alike). `hosts`: the names
-    it answers to; None: any. `gate`: whose keys the API wants. `app.state.site` is its Site; `app.state.running` is to
+    `live`: the standings that the leaderboard shows and pairs are drawn by, started by whoever hands them in (default:
+    ones that nothing runs behind, so that pages wait for their fits). `hosts`: the names it answers to; None: any. `gate`: whose keys the API wants. `app.state.site` is its Site; `app.state.running` is to
     be drained and ended before the event loop ends.
     """
     limits = limits or Limits()
@@ -49,13 +60,23 @@ def create_site(
     own = Running(limits, Metrics())  # its counters are shown to nobody: they would tell who answers in a battle
     app = FastAPI(title="Fairground", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.running = _Both(own, api.state.running)
+    app.state.live = live or live_board(ledger)
     app.state.site = Site(
-        ledger, people or People(ledger), Conversations(ledger), models, Draw(known or _nothing), own,
+        ledger, people or People(ledger), Conversations(ledger), models, Draw(partial(known, app.state.live)), own,
         rates=rates or Rates(),
     )  # fmt: skip
     app.add_middleware(Entrance, hosts=hosts)
     refusals.install(app)
-    for pages in (talk_pages, shared_pages, account_pages, steward_pages):
+    for pages in (
+        talk_pages,
+        shared_pages,
+        account_pages,
+        steward_pages,
+        board_pages,
+        model_pages,
+        run_pages,
+        vote_pages,
+    ):
         app.include_router(pages.router, dependencies=[Depends(visit)])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
@@ -79,7 +100,3 @@ class _Both(Running):
     def end(self) -> None:
         for one in self._each:
             one.end()
-
-
-def _nothing() -> Known:
-    return Known((), np.zeros(0), np.zeros((0, 0), dtype=np.int64), -1)
