@@ -208,7 +208,7 @@ def _whole(talk: Talk, side: int, answer: Answer, error: Exception | None = None
 
 def _said(talk: Talk, kept: bool) -> str:
     """What the page's live region says at the end of a turn."""
-    said = "The answer is whole." if talk.mode == "chat" else "Both answers are whole. Which is better?"
+    said = "The answer is whole." if talk.mode == "chat" else "Both answers are whole."
     if any(answer.finish == "failed" for answer in talk.turns[-1].answers):
         said = "A model broke down; try again, or choose another one."
     elif not talk.whole:

@@ -111,6 +111,7 @@ async function write(address, text) {
     turn.scrollIntoView({ block: "nearest" });
     for await (const event of events(response)) receive(turn, event);
     tools.hidden = false;
+    prompt.placeholder = "Go on with this conversation";
     if (vote) vote.hidden = !votable;
     return true;
   } catch (error) {
