@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fairground.loop.standings import LogEntry, Standings, View, canonical_bytes
+from fairground.loop.standings import ALL, LogEntry, Standings, View, canonical_bytes
 
 T = TypeVar("T")
 
@@ -44,8 +44,8 @@ class LiveStandings(Generic[T]):
     """The boards of one log. `entries(after)` reads it; `prepare` makes of a leaderboard what pages show, anew where
     what `beside` gives has changed.
 
-    Thread-safe. `start` reads the log and keeps up with it in a thread of its own until `stop`; without that thread, who
-    asks waits for a fit.
+    Thread-safe. `start` reads the log and keeps up with it in a thread of its own until `stop`; without that thread,
+    who asks waits for a fit.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LiveStandings(Generic[T]):
         self._entries, self._prepare, self._beside = entries, prepare, beside
         self._seen: object = None  # what `beside` gave last
         self._boards: dict[View, Board[T]] = {}
-        self._asked: dict[View, float] = {View(): 0.0}  # when each was last asked for
+        self._asked: dict[View, float] = {ALL: 0.0}  # when each was last asked for
         self._worn: set[View] = set()  # to be made anew although the log is the same
         self._personal: dict[str, tuple[int, dict[str, Any]]] = {}
         self._following, self._fitting = threading.Lock(), threading.Lock()
@@ -90,7 +90,7 @@ class LiveStandings(Generic[T]):
                 self.standings.add(entry)
             return self.standings.number - before
 
-    def board(self, view: View = View()) -> Board[T]:  # noqa: B008
+    def board(self, view: View = ALL) -> Board[T]:
         """The newest board of a view that is ready; made at once where there is none yet, or nothing runs behind."""
         self._ask(view)
         if self._thread is None:
@@ -113,9 +113,7 @@ class LiveStandings(Generic[T]):
     def _ask(self, view: View) -> None:
         self._asked[view] = time.monotonic()
         while len(self._asked) > MOST_VIEWS:
-            oldest = min(
-                (other for other in list(self._asked) if other != View()), key=lambda other: self._asked[other]
-            )
+            oldest = min((other for other in list(self._asked) if other != ALL), key=lambda other: self._asked[other])
             self._asked.pop(oldest, None)
             self._boards.pop(oldest, None)
 
@@ -137,7 +135,7 @@ class LiveStandings(Generic[T]):
         old = {view: self._boards[view].number if view in self._boards else -1 for view in list(self._asked)}
         return sorted(
             (view for view, seen in old.items() if seen < number or view in self._worn),
-            key=lambda view: (view != View(), old[view], str(view)),
+            key=lambda view: (view != ALL, old[view], str(view)),
         )
 
     def _fit(self, view: View) -> Board[T]:

@@ -52,8 +52,9 @@ def create_site(
     """The whole site, with the OpenAI-compatible API under /v1.
 
     `live`: the standings that the leaderboard shows and pairs are drawn by, started by whoever hands them in (default:
-    ones that nothing runs behind, so that pages wait for their fits). `hosts`: the names it answers to; None: any. `gate`: whose keys the API wants. `app.state.site` is its Site; `app.state.running` is to
-    be drained and ended before the event loop ends.
+    ones that nothing runs behind, so that pages wait for their fits). `hosts`: the names it answers to; None: any.
+    `gate`: whose keys the API wants. `app.state.site` is its Site; `app.state.running` is to be drained and ended
+    before the event loop ends.
     """
     limits = limits or Limits()
     api = create_app(models.generators, limits=limits, hosts=hosts or LOOPBACK, gate=gate)

@@ -25,8 +25,8 @@ from fairground.loop.measured import MEASURES, Measured, newest_measures
 from fairground.store.database import Database
 from fairground.store.runs import newest_run, read_leaderboards
 from fairground.web.board_charts import intervals, square, times
-from fairground.web.draw import Known
 from fairground.web.board_rows import BY_KEY, Row, order_of, row_markup
+from fairground.web.draw import Known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
