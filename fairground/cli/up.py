@@ -76,12 +76,14 @@ def up(
                 say(f"Become its steward by this link, which works once:\n  {where}/join/{link}")
             say(f"Models: {', '.join(offered.offers)}; they warm up while you read this.")
             say(f"The API for OpenAI's clients is on {where}/v1. Data: {address}")
+            live.start()
             offered.start()
             live.start()
 
         try:
             serve(site, host, port, shutdown_timeout=shutdown_timeout, ready=ready)
         finally:
+            live.stop()
             with err.status("closing the models"):
                 offered.close()
                 live.stop()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fairground.loop.standings import LogEntry, Standings, View, canonical_bytes
+from fairground.loop.standings import ALL, LogEntry, Standings, View, canonical_bytes
 
 T = TypeVar("T")
 
@@ -44,7 +44,8 @@ class LiveStandings(Generic[T]):
     """The boards of one log. `entries(after)` reads it; `prepare` makes of a leaderboard what pages show, anew where
     what `beside` gives has changed.
 
-    Thread-safe. `start` reads the log and goes on in a thread of its own until `stop`; without it, `refresh` does all.
+    Thread-safe. `start` reads the log and keeps up with it in a thread of its own until `stop`; without that thread,
+    who asks waits for a fit.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class LiveStandings(Generic[T]):
         beside: Callable[[], object] = lambda: None,
     ) -> None:
         self.standings = Standings()
-        self.read = threading.Event()  # set once the log was read to its end
+        self._read = threading.Event()  # the log was read to its end
         self._entries, self._prepare, self._beside = entries, prepare, beside
         self._seen: object = None  # what `beside` gave last
         self._boards: dict[View, Board[T]] = {}
-        self._asked: dict[View, float] = {View(): 0.0}  # when each was last asked for
+        self._asked: dict[View, float] = {ALL: 0.0}  # when each was last asked for
         self._worn: set[View] = set()  # to be made anew although the log is the same
         self._personal: dict[str, tuple[int, dict[str, Any]]] = {}
         self._following, self._fitting = threading.Lock(), threading.Lock()
@@ -89,28 +90,30 @@ class LiveStandings(Generic[T]):
                 self.standings.add(entry)
             return self.standings.number - before
 
-    def refresh(self) -> None:
-        """Reads what is new, and fits again what was asked for. Blocks."""
-        self.follow()
-        for view in self._stale():
-            self._fit(view)
-
-    def board(self, view: View = View()) -> Board[T]:  # noqa: B008
-        """The newest board of a view that is ready; made at once where there is none yet."""
+    def board(self, view: View = ALL) -> Board[T]:
+        """The newest board of a view that is ready; made at once where there is none yet, or nothing runs behind."""
         self._ask(view)
+        if self._thread is None:
+            self.follow()
+            return self._fit(view)
         return self._boards.get(view) or self._fit(view)
+
+    @property
+    def reading(self) -> bool:
+        """Whether the log is still being read for the first time."""
+        return self._thread is not None and not self._read.is_set()
 
     def ready(self, view: View) -> Board[T] | None:
         """The newest board of a view; None, and it will be made soon, where there is none yet."""
+        if self._thread is None:
+            return self.board(view)
         self._ask(view)
         return self._boards.get(view)
 
     def _ask(self, view: View) -> None:
         self._asked[view] = time.monotonic()
         while len(self._asked) > MOST_VIEWS:
-            oldest = min(
-                (other for other in list(self._asked) if other != View()), key=lambda other: self._asked[other]
-            )
+            oldest = min((other for other in list(self._asked) if other != ALL), key=lambda other: self._asked[other])
             self._asked.pop(oldest, None)
             self._boards.pop(oldest, None)
 
@@ -132,7 +135,7 @@ class LiveStandings(Generic[T]):
         old = {view: self._boards[view].number if view in self._boards else -1 for view in list(self._asked)}
         return sorted(
             (view for view, seen in old.items() if seen < number or view in self._worn),
-            key=lambda view: (view != View(), old[view], str(view)),
+            key=lambda view: (view != ALL, old[view], str(view)),
         )
 
     def _fit(self, view: View) -> Board[T]:
@@ -152,7 +155,7 @@ class LiveStandings(Generic[T]):
         while not self._stop.is_set():
             try:
                 self.follow()
-                self.read.set()
+                self._read.set()
                 if time.monotonic() >= looked:
                     seen, self._seen = self._seen, self._beside()
                     self._worn |= set(self._boards) if seen != self._seen else set()

@@ -57,6 +57,9 @@ class View:
     style: bool = False
 
 
+ALL = View()  # all blind battles
+
+
 class Standings:
     """All votes of a log, and its leaderboards. While one thread adds, others ask a `snapshot`."""
 
@@ -102,16 +105,16 @@ class Standings:
         kept = self.votes.mask(view.mode, view.category, view.language) & ~self.votes.by(self.quarantined)
         return kept & self.votes.styled() if view.style else kept
 
-    def leaderboard(self, view: View = View()) -> dict[str, Any]:  # noqa: B008
+    def leaderboard(self, view: View = ALL) -> dict[str, Any]:
         """The leaderboard of a view as what JSON can hold.
 
         `models`: best first, those of the largest group of models that met, perhaps by way of others; `apart` names the
         rest, which no scale joins. Each has a Rating's fields, and `average_win_rate` (the mean over the others of the
         chance to beat each, by the model), `seconds` and `first_token_s` (medians of its answers), `preliminary`, and
         what the log knows of it. `pairs`: for the models in this order, how often each two met (`battles`) and what the
-        row took from the column (`points`; a tie is half). `outside`: the rating of "neither" as both-bad votes have it, a
-        bar that an answer has to clear; None where nobody said so. `style`: the effects of style control. `log`: the
-        entry up to which it goes.
+        row took from the column (`points`; a tie is half). `outside`: the rating of "neither" as both-bad votes have
+        it, a bar that an answer has to clear; None where nobody said so. `style`: the effects of style control. `log`:
+        the entry up to which it goes.
         """
         asked, kept = self.votes.mask(view.mode, view.category, view.language), self._counted(view)
         battles = self.votes.battles(kept, style=view.style)
@@ -132,15 +135,15 @@ class Standings:
             **self._rated(battles, self.votes.medians(kept), view),
         }
 
-    def to_json(self, view: View = View()) -> bytes:  # noqa: B008
+    def to_json(self, view: View = ALL) -> bytes:
         """The leaderboard of a view as canonical JSON."""
         return canonical_bytes(self.leaderboard(view))
 
     def personal(self, pseudonym: str) -> dict[str, Any]:
         """One voter's own leaderboard of blind battles: `groups`, since models that never met have no common scale.
 
-        A group is a leaderboard of the models that this person compared, perhaps by way of others; every vote stands for
-        itself, so the intervals say how little a few votes tell about this person's own preferences.
+        A group is a leaderboard of the models that this person compared, perhaps by way of others; every vote stands
+        for itself, so the intervals say how little a few votes tell about this person's own preferences.
         """
         kept = self.votes.mask("battle") & self.votes.by({pseudonym})
         battles = self.votes.battles(kept, style=False, alone=True)

@@ -153,9 +153,10 @@ def _medians(model: NDArray[np.int32], value: NDArray[np.float32], models: int) 
     known = ~np.isnan(value)
     model, value = model[known], value[known]
     order = np.lexsort((value, model))
-    ends = np.cumsum(np.bincount(model, minlength=models))
+    counts = np.bincount(model, minlength=models)
+    ends = np.cumsum(counts)
     found: list[float | None] = []
-    for begin, end in zip(np.r_[0, ends[:-1]], ends, strict=True):
+    for begin, end in zip(ends - counts, ends, strict=True):
         of_model = value[order[begin:end]]
         found.append(round(float(np.median(of_model)), 3) if len(of_model) else None)
     return found

@@ -70,11 +70,15 @@ def _intervals(rows: Sequence[Row], bar: float | None, size: Size, says: str) ->
         y = 22 + step * i + step / 2
         weak = " weak" if row.get("preliminary") else ""
         parts.append(
-            Markup('<text class="name" x="{}" y="{}" text-anchor="end">{}</text><line class="interval{}" x1="{}" x2="{}" '
-                   'y1="{}" y2="{}"/><circle class="dot{}" cx="{}" cy="{}" r="4.5"/><text class="value" x="{}" y="{}">{}'
-                   "</text>").format(
-                left - 10, y + 4.5, _short(row["model"], (left - 10) / CHARACTER), weak, x(row["low"]), x(row["high"]), y,
-                y, weak, x(row["rating"]), y, right + 8, y + 4.5, points(row["rating"]),
+            Markup(
+                '<text class="name" x="{}" y="{}" text-anchor="end">{}</text>'
+                '<line class="interval{}" x1="{}" x2="{}" y1="{}" y2="{}"/>'
+                '<circle class="dot{}" cx="{}" cy="{}" r="4.5"/>'
+                '<text class="value" x="{}" y="{}">{}</text>'
+            ).format(
+                left - 10, y + 4.5, _short(row["model"], (left - 10) / CHARACTER),
+                weak, x(row["low"]), x(row["high"]), y, y, weak, x(row["rating"]), y,
+                right + 8, y + 4.5, points(row["rating"]),
             )
         )  # fmt: skip
     return _svg(size, height, f"Ratings with 95% intervals: {says}.", parts)
@@ -109,8 +113,10 @@ def _times(rows: Sequence[Row], size: Size, says: str) -> Markup:
     parts = []
     for tick in _ticks(low, high, 5):
         parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="tick" x="{}" y="{}" text-anchor="end">{}'
-                   "</text>").format(left, right, y(tick), y(tick), left - 8, y(tick) + 4, points(tick))
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>'
+                '<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>'
+            ).format(left, right, y(tick), y(tick), left - 8, y(tick) + 4, points(tick))
         )  # fmt: skip
     for tick in _log_ticks(first, last, 4 if size.name == "narrow" else 8):
         parts.append(
@@ -191,9 +197,10 @@ def square(board: Mapping[str, Any]) -> Markup:
     )
     return Markup(
         '<figure class="chart"><div class="table-scroll" role="region" aria-label="Win fractions and battle counts" '
-        'tabindex="0"><table class="square"><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div><figcaption>'
-        "Who beats whom: how many percent of the points the row took from the column (a tie is half a point), and under it "
-        "in how many battles they met.{}</figcaption></figure>"
+        'tabindex="0"><table class="square"><thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>'
+        "<figcaption>"
+        "Who beats whom: how many percent of the points the row took from the column (a tie is half a point), and "
+        "under it in how many battles they met.{}</figcaption></figure>"
     ).format(heads, Markup("").join(lines), more)
 
 

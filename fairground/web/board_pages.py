@@ -47,7 +47,7 @@ def leaderboard(
         raise ArenaRefusal("The leaderboard has no such column or order; choose one from its head.", 404)
     falling = order == "down" if order else BY_KEY[sort].falling
     live = live_of(request)
-    if not live.read.is_set():
+    if live.reading:
         return page(request, "leaderboard_reading.html", 503, entries=live.standings.number + 1)
     board = live.board(view)
     data = board.data

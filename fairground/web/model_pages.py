@@ -1,4 +1,4 @@
-"""A page for each model: what is known of it, its ratings by category, and conversations that people allowed to show."""
+"""A page for each model: what is known of it, its ratings by category, conversations that people allowed to show."""
 
 from __future__ import annotations
 

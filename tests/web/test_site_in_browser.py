@@ -4,6 +4,8 @@ by axe's rules at 390 and 1,400 pixels, light and dark."""
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,7 +34,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def arena_in_browser(arena: Callable[..., Arena]) -> Iterator[tuple[Arena, str]]:
-    site = arena(Writer("oak-1b", ANSWER, pause=0.02), Writer("elm-2b", "Rain is wet.", pause=0.02), Writer("fir-3b"))
+    gate = threading.Semaphore(0)
+    site = arena(*(Writer(name, ANSWER, gate=gate) for name in ("oak-1b", "elm-2b", "fir-3b")))
     site.app.state.live.start()
     with site.serving() as address:
         yield site, address
@@ -59,8 +62,12 @@ def test_the_whole_way(browser: Any, arena_in_browser: tuple[Arena, str], width:
 
         page.fill("#prompt", "Why does it rain?")
         page.press("#prompt", "Enter")
+        gate = site.writers["oak-1b"].gate
+        assert gate
+        gate.release(6)
         page.wait_for_selector(".pane[aria-busy=true] .answer.raw:not(:empty)")  # while it is being written
         assert page.locator("#vote").is_hidden()
+        gate.release(100)
         page.wait_for_selector("#vote:not([hidden])")
         assert page.locator("#status").inner_text() == "Both answers are whole."
         assert {"oak", "elm", "fir"}.isdisjoint(page.content().replace("-", " ").split())
@@ -153,8 +160,6 @@ def test_scripts_run_nowhere_and_nothing_is_fetched_from_elsewhere(browser: Any,
 
 
 def test_a_refused_vote_keeps_the_choice_and_can_be_cast_again(browser: Any, arena: Callable[..., Arena]) -> None:
-    import sqlite3
-
     site = arena()
     with site.serving() as address, visit(browser, address) as visited:
         page = visited.page

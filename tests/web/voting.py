@@ -35,10 +35,10 @@ def offer(ledger: Ledger) -> None:
 
 def facts_of(dice: random.Random, a: str, b: str) -> dict[str, Any]:
     """Facts of a battle as the site writes them."""
-    times = {
-        side: {"first": round(0.03 + MODELS[name][1] * 0.05, 3), "whole": round(MODELS[name][1] * dice.lognormvariate(0, 0.3), 3)}
-        for side, name in (("a", a), ("b", b))
-    }  # fmt: skip
+    times = {}
+    for side, name in (("a", a), ("b", b)):
+        whole = MODELS[name][1] * dice.lognormvariate(0, 0.3)
+        times[side] = {"first": round(0.03 + 0.05 * whole, 3), "whole": round(whole, 3)}
     return {
         "style": [round(dice.uniform(-0.8, 0.8), 6) for _ in range(4)],
         "tags": sorted(dice.sample(TAGS, dice.choice((1, 2)))),
