@@ -78,7 +78,6 @@ def up(
             say(f"The API for OpenAI's clients is on {where}/v1. Data: {address}")
             live.start()
             offered.start()
-            live.start()
 
         try:
             serve(site, host, port, shutdown_timeout=shutdown_timeout, ready=ready)
@@ -86,7 +85,6 @@ def up(
             live.stop()
             with err.status("closing the models"):
                 offered.close()
-                live.stop()
 
 
 def _here() -> list[str]:

@@ -22,10 +22,10 @@ def as_html(text: str) -> str:
     """
     tokens = _reader.parse(text)
     above = 2
-    for opening, inner in zip(tokens, [*tokens[2:], None, None], strict=True):
-        if opening.type == "heading_open" and inner is not None:
+    for at, opening in enumerate(tokens):
+        if opening.type == "heading_open":
             above = min(int(opening.tag[1]) + 2, above + 1, 6)
-            opening.tag = inner.tag = f"h{above}"
+            opening.tag = tokens[at + 2].tag = f"h{above}"
     return nh3.clean(
         _reader.renderer.render(tokens, _reader.options, {}),
         tags=TAGS,

@@ -12,7 +12,9 @@ from fairground.web.markdown import TAGS, as_html
 
 
 def test_what_models_write() -> None:
-    html = as_html("# One\n\n###### Six\n\nA **b** `c`\nline\n\n```python\nx = '<b>'\n```\n\n|a|b|\n|-|-|\n|1|2|\n\n3. x")
+    html = as_html(
+        "# One\n\n###### Six\n\nA **b** `c`\nline\n\n```python\nx = '<b>'\n```\n\n|a|b|\n|-|-|\n|1|2|\n\n3. x"
+    )
     for part in (
         "<h3>One</h3>", "<h4>Six</h4>", "<strong>b</strong>", "<br>", '<code class="language-python">',
         "x = '&lt;b&gt;'", "<td>1</td>", '<ol start="3">', '<pre tabindex="0">',
@@ -30,10 +32,10 @@ def test_what_models_write() -> None:
         "[x](JaVaScRiPt&#58;alert(1))",
         "<a href='javascript:alert(1)'>x</a>",
         "![x](https://evil.example/x.png)",
-        "```a\" onmouseover=alert(1) b\nx\n```",
+        '```a" onmouseover=alert(1) b\nx\n```',
         "<style>*{display:none}</style>",
         "<iframe src=//evil.example>",
-        "[x](https://a.example \"t\" onclick=alert(1))",
+        '[x](https://a.example "t" onclick=alert(1))',
     ],
 )
 def test_what_attackers_write(attack: str) -> None:
