@@ -241,9 +241,23 @@ def _reveal(request: Request, talk: Talk, winner: str, number: int, hash_: str) 
             "Licence": facts.get("licence") or "not known",
         }
         cards.append({"name": name, "facts": {**known, **of_model(talk, side)}})
-    return part(
-        request, "reveal.html", cards=cards, winner=winner, energy=energy(talk.turns), number=number, hash=hash_
-    )
+    asks = session_of(request).person.consent is None and site.ledger.settings()["keep_text"] != "none"
+    context = {"cards": cards, "winner": winner, "energy": energy(talk.turns), "number": number, "hash": hash_}
+    return part(request, "reveal.html", **context, asks=asks)
+
+
+class Consent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    agreed: bool
+
+
+@router.post("/talks/{id_}/consent", dependencies=[Depends(check_form)])
+def consent(request: Request, id_: str, given: Consent) -> dict[str, str]:
+    """Whether this conversation, and those that the person votes on from now on, may be published."""
+    site, person = site_of(request), session_of(request).person
+    site.conversations.publish(id_, person.id, given.agreed)
+    site.ledger.set_consent(person.id, given.agreed)
+    return {"said": "They may be published. Thank you." if given.agreed else "They stay on this machine."}
 
 
 @router.get("/talks/{id_}/export.{kind}")

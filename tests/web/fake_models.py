@@ -14,7 +14,7 @@ from fairground.web.models import Offer
 
 @dataclass
 class Writer:
-    """Writes `text`, a word a token. `dies_after` so many of them it breaks down; with `gate`, each waits for a permit."""
+    """Writes `text`, a word a token. After `dies_after` of them it breaks down; with `gate`, each waits for a permit."""
 
     name: str
     text: str = "The **sky** is blue."

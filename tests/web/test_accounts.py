@@ -140,6 +140,24 @@ def test_people_take_their_data_and_have_them_erased(arena: Make) -> None:
     assert b"Rex" not in b"".join(path.read_bytes() for path in site.file.parent.glob("fairground.db*"))
 
 
+def test_consent_is_asked_after_the_first_vote(arena: Make) -> None:
+    site = arena()
+    someone = site.visitor()
+    talk = someone.open()
+    someone.ask(talk)
+    assert "be published" in someone.vote(talk).json()["html"]
+    assert not site.site.conversations.examples("oak-1b")
+    assert someone.post(f"/talks/{talk['id']}/consent", {"agreed": True}).status_code == 200
+    assert [shown.battle.id for shown in site.site.conversations.examples("oak-1b")] == [talk["id"]]
+    again = someone.open()
+    someone.ask(again)
+    assert "be published" not in someone.vote(again).json()["html"]
+    assert len(site.site.conversations.examples("oak-1b")) == 2
+    assert site.visitor().post(f"/talks/{talk['id']}/consent", {"agreed": True}).status_code == 401
+    someone.fill("/settings/consent")
+    assert not site.site.conversations.examples("oak-1b")
+
+
 def test_a_new_password_ends_other_sessions(arena: Make) -> None:
     site = arena()
     here, there = site.visitor().sign_up("Ada"), site.visitor()

@@ -22,6 +22,7 @@ def test_a_vote_is_counted_and_only_then_are_the_models_named(arena: Make) -> No
     someone.get("/")
     someone.get(f"/talks/{talk['id']}/export.md"), someone.get(f"/talks/{talk['id']}/export.json")
     someone.get("/settings/my-data.json")
+    someone.get("/votes")
     someone.post(f"/talks/{talk['id']}/share")
     for hidden in ("oak", "elm", "Forest", "Tree"):  # name, maker, family
         assert not [said for said in someone.said if hidden in said], hidden

@@ -1,5 +1,5 @@
-"""The whole way in a browser: sign up, battle, watch, vote, reveal, leaderboard, own leaderboard, export; and every page
-by axe's rules at 390 and 1,400 pixels, light and dark."""
+"""The whole way in a browser: sign up, battle, watch, vote, reveal, leaderboard, own leaderboard, export; and every
+page by axe's rules at 390 and 1,400 pixels, light and dark."""
 
 from __future__ import annotations
 

@@ -184,6 +184,19 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// Asked once, after the first vote: whether conversations may be published.
+reveal?.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-agreed]");
+  if (!button) return;
+  try {
+    const answer = await (await post(`/talks/${talk.id}/consent`, { agreed: button.dataset.agreed === "yes" })).json();
+    at("#consent").remove();
+    say(answer.said);
+  } catch (error) {
+    fail(error);
+  }
+});
+
 at("#share").addEventListener("click", () => {
   shared.hidden = false;
   shared.querySelector("button").focus();
