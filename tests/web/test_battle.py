@@ -109,6 +109,20 @@ def test_an_engine_that_dies_sets_the_battle_aside_and_rests(arena: Make) -> Non
     assert site.site.models.drawable() == ["elm-2b", "fir-3b"]
 
 
+def test_a_conversation_that_is_too_long_for_a_model_names_it_not_and_stays_open(arena: Make) -> None:
+    site = arena(Writer("oak-1b", longest=300), Writer("elm-2b"))
+    someone = site.visitor()
+    talk = someone.open()
+    assert someone.ask(talk)[-1]["votable"]
+    refused = someone.ask(talk, "x" * 1000)
+    assert "cannot take a conversation this long" in refused[-1]["error"]
+    assert "oak" not in str(refused)
+    assert someone.vote(talk).status_code == 200
+    assert site.votes()[0]["turns"] == 1
+    chat = someone.open(mode="chat", models=["oak-1b"])
+    assert someone.ask(chat, "x" * 1000)[-1]["error"].startswith("oak-1b sees 300")
+
+
 def _session(site: Arena, talk: dict[str, Any]) -> str:
     return site.site.talks._talks[talk["id"]].session
 

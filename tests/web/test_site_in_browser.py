@@ -186,6 +186,27 @@ def test_a_refused_vote_keeps_the_choice_and_can_be_cast_again(browser: Any, are
 
 
 @pytest.mark.verify
+def test_what_comes_to_nothing_leaves_the_conversation_as_it_was(browser: Any, arena: Callable[..., Arena]) -> None:
+    site = arena(Writer("oak-1b", longest=500), Writer("elm-2b"))
+    with site.serving() as address, visit(browser, address) as visited:
+        page = visited.page
+        page.fill("#prompt", "Why?")
+        page.press("#prompt", "Enter")
+        page.wait_for_selector("#vote:not([hidden])")
+        page.fill("#prompt", "x" * 1000)
+        page.press("#prompt", "Enter")
+        page.wait_for_selector("#failure:not([hidden])")
+        assert page.locator(".turn").count() == 1
+        assert page.input_value("#prompt") == "x" * 1000
+        page.click("[data-winner=tie]")
+        page.wait_for_selector("#reveal:not([hidden])")
+        page.click("#consent [data-agreed=no]")
+        page.wait_for_selector("#consent", state="detached")
+        assert page.locator("#status").inner_text() == "They stay on this machine."
+        assert len(site.votes()) == 1
+
+
+@pytest.mark.verify
 def test_an_engine_that_dies_offers_a_new_round(browser: Any, arena: Callable[..., Arena]) -> None:
     site = arena(Writer("oak-1b", dies_after=1), Writer("elm-2b", pause=0.1))
     with site.serving() as address, visit(browser, address) as visited:
