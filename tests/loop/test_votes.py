@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -313,12 +314,13 @@ def test_a_deed_that_fails_in_the_database_hinders_no_other(arena: Arena) -> Non
         "refusal": lambda: arena.ledger.set_aside("0" * 16, "revealed"), "last": votes[1],
     }  # fmt: skip
     writer = arena.ledger._writer
-    with writer._turn:  # so that all of them wait, and go together
-        threads = [threading.Thread(target=run, args=item) for item in deeds.items()]
-        for thread in threads:
-            thread.start()
-        while len(writer._waiting) < len(deeds):
-            pass
+    writer._busy = True  # as if a thread were at work, so that all of them wait, and go together
+    threads = [threading.Thread(target=run, args=item) for item in deeds.items()]
+    for thread in threads:
+        thread.start()
+    while len(writer._waiting) < len(deeds):
+        time.sleep(0.001)
+    writer._waiting[0].ready.set()
     for thread in threads:
         thread.join()
     assert isinstance(outcome["wrong"], ArenaRefusal)
