@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
 
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -13,6 +12,7 @@ from fairground import __version__
 from fairground.loop.conversations import Conversations
 from fairground.loop.ledger import Ledger
 from fairground.loop.people import People
+from fairground.loop.standings import View
 from fairground.serving.app import LOOPBACK, create_app
 from fairground.serving.keys import Gate
 from fairground.serving.metrics import Metrics
@@ -28,14 +28,25 @@ from fairground.web import (
     talk_pages,
     vote_pages,
 )
-from fairground.web.board import Live, known, live_board
-from fairground.web.draw import Draw
+from fairground.web.board import Live, live_board
+from fairground.web.draw import Draw, known
 from fairground.web.models import Models
 from fairground.web.page import STATIC
 from fairground.web.rates import Rates
 from fairground.web.security import API, Entrance
 from fairground.web.site import Site
 from fairground.web.visitor import visit
+
+PAGES = (
+    talk_pages,
+    shared_pages,
+    account_pages,
+    steward_pages,
+    board_pages,
+    model_pages,
+    run_pages,
+    vote_pages,
+)
 
 
 def create_site(
@@ -51,33 +62,23 @@ def create_site(
 ) -> FastAPI:
     """The whole site, with the OpenAI-compatible API under /v1.
 
-    `live`: the standings that the leaderboard shows and pairs are drawn by, started by whoever hands them in (default:
-    ones that nothing runs behind, so that pages wait for their fits). `hosts`: the names it answers to; None: any.
-    `gate`: whose keys the API wants. `app.state.site` is its Site; `app.state.running` is to be drained and ended
-    before the event loop ends.
+    `live`: the ledger's leaderboards, which whoever made them starts and stops (default: some that stand still).
+    `hosts`: the names it answers to; None: any. `gate`: whose keys the API wants. `app.state.site` is its Site;
+    `app.state.running` is to be drained and ended before the event loop ends.
     """
     limits = limits or Limits()
     api = create_app(models.generators, limits=limits, hosts=hosts or LOOPBACK, gate=gate)
     own = Running(limits, Metrics())  # its counters are shown to nobody: they would tell who answers in a battle
     app = FastAPI(title="Fairground", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.running = _Both(own, api.state.running)
-    app.state.live = live or live_board(ledger)
+    app.state.live = live = live or live_board(ledger)
     app.state.site = Site(
-        ledger, people or People(ledger), Conversations(ledger), models, Draw(partial(known, app.state.live)), own,
+        ledger, people or People(ledger), Conversations(ledger), models, Draw(lambda: known(live.ready(View()))), own,
         rates=rates or Rates(),
     )  # fmt: skip
     app.add_middleware(Entrance, hosts=hosts)
     refusals.install(app)
-    for pages in (
-        talk_pages,
-        shared_pages,
-        account_pages,
-        steward_pages,
-        board_pages,
-        model_pages,
-        run_pages,
-        vote_pages,
-    ):
+    for pages in PAGES:
         app.include_router(pages.router, dependencies=[Depends(visit)])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 

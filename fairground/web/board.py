@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from fastapi import Request
 from markupsafe import Markup
 
-from fairground.arena.ratings import ELO_MEAN, ELO_PER_LOGIT
 from fairground.loop.ledger import Ledger
 from fairground.loop.live import LiveStandings
 from fairground.loop.measured import MEASURES, Measured, newest_measures
@@ -26,7 +24,6 @@ from fairground.store.database import Database
 from fairground.store.runs import newest_run, read_leaderboards
 from fairground.web.board_charts import intervals, square, times
 from fairground.web.board_rows import BY_KEY, Row, order_of, row_markup
-from fairground.web.draw import Known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,18 +54,6 @@ def live_board(ledger: Ledger) -> Live:
     measures = _Measures(ledger.database)
     return LiveStandings(
         lambda after: ledger.entries(after=after), lambda data: prepare(data, measures.now()), measures.newest
-    )
-
-
-def known(live: Live) -> Known:
-    """What pairing knows of the models: ratings and counts of the newest board of all blind battles."""
-    board = live.board()
-    rows = board.data["models"]
-    return Known(
-        names=tuple(row["model"] for row in rows),
-        theta=(np.array([row["rating"] for row in rows], dtype=np.float64) - ELO_MEAN) / ELO_PER_LOGIT,
-        counts=np.array(board.data["pairs"]["battles"], dtype=np.int64).reshape(len(rows), len(rows)),
-        number=board.number,
     )
 
 

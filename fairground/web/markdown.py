@@ -16,12 +16,22 @@ ATTRIBUTES = {"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}}
 
 
 def as_html(text: str) -> str:
-    """The text's HTML: no script, style, frame, form, image or address other than http, https and mailto."""
+    """The text's HTML: no script, style, frame, form, image or address other than http, https and mailto.
+
+    Its headings stand below a page's second level and skip none, whatever the text does, as screen readers want it.
+    """
+    tokens = _reader.parse(text)
+    above = 2
+    for at, opening in enumerate(tokens):
+        if opening.type == "heading_open":
+            above = min(int(opening.tag[1]) + 2, above + 1, 6)
+            opening.tag = tokens[at + 2].tag = f"h{above}"
     return nh3.clean(
-        _reader.render(text),
+        _reader.renderer.render(tokens, _reader.options, {}),
         tags=TAGS,
         attributes=ATTRIBUTES,
         url_schemes={"http", "https", "mailto"},
+        set_tag_attribute_values={"pre": {"tabindex": "0"}},  # what may scroll is reached by keyboard
         link_rel="noopener noreferrer nofollow",
         attribute_filter=lambda tag, name, value: (
             None if (tag, name) == ("code", "class") and not value.startswith("language-") else value

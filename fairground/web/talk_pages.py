@@ -16,6 +16,7 @@ from fairground.errors import ArenaRefusal
 from fairground.loop.ledger import LONGEST_COMMENT
 from fairground.serving.app import EventStream
 from fairground.types import Sampling
+from fairground.web.board import live_of
 from fairground.web.facts import REASONS, energy, for_the_log, of_model, size
 from fairground.web.page import page, part
 from fairground.web.refusals import told
@@ -214,6 +215,7 @@ async def vote(request: Request, id_: str, ballot: Ballot) -> JSONResponse:
     try:
         receipt = await run_in_threadpool(_count, site, talk, session.id, ballot)
         talk.state = "voted"
+        live_of(request).wake()
     finally:
         talk.writing = False
     html = await run_in_threadpool(_reveal, request, talk, ballot.winner, receipt.number, receipt.hash)

@@ -31,10 +31,13 @@ def test_a_vote_is_counted_and_only_then_are_the_models_named(arena: Make) -> No
 
     answer = someone.vote(talk, "model_b", reasons=["clearer"], comment="because").json()
     assert sorted(answer["models"]) == ["elm-2b", "oak-1b"]
-    assert "1.5 billion parameters" in answer["html"] and "Apache-2.0" in answer["html"]
+    assert "1.5 billion parameters" in answer["html"]
+    assert "Apache-2.0" in answer["html"]
     (vote,) = site.votes()
     assert [vote["model_a"], vote["model_b"]] == answer["models"]
-    assert vote["winner"] == "model_b" and vote["reasons"] == ["clearer"] and vote["mode"] == "battle"
+    assert vote["winner"] == "model_b"
+    assert vote["reasons"] == ["clearer"]
+    assert vote["mode"] == "battle"
     assert vote["tokens"] == {"a": 6, "b": 1} if answer["models"][0] == "oak-1b" else {"a": 1, "b": 6}
     assert vote["probability"] == 1.0  # of two models there is one pair
     assert abs(vote["style"][3]) == 0.5  # (1 - 0) / (1 + 0 + 1) bold passages
@@ -64,7 +67,8 @@ def test_each_model_sees_its_own_answers_of_the_turns_before(arena: Make) -> Non
             ("user", "What colour is the sky?"), ("assistant", said), ("user", "Are you sure?"),
         ]  # fmt: skip
     assert someone.vote(talk, "tie").status_code == 200
-    assert site.votes()[0]["turns"] == 2 and "multi-turn" in site.votes()[0]["tags"]
+    assert site.votes()[0]["turns"] == 2
+    assert "multi-turn" in site.votes()[0]["tags"]
 
 
 def test_regenerating_drops_the_answers_and_says_so_in_the_log(arena: Make) -> None:
@@ -75,11 +79,14 @@ def test_regenerating_drops_the_answers_and_says_so_in_the_log(arena: Make) -> N
     for _ in range(3):
         assert events(someone.post(f"/talks/{talk['id']}/regenerate"))[-1]["votable"]
     refused = someone.post(f"/talks/{talk['id']}/regenerate")
-    assert refused.status_code == 409 and "3 new pairs" in refused.json()["error"]
+    assert refused.status_code == 409
+    assert "3 new pairs" in refused.json()["error"]
     oak = site.writers["oak-1b"].seen
-    assert len({request.sampling.seed for request in oak}) == 4 and len({request.prompt for request in oak}) == 1
+    assert len({request.sampling.seed for request in oak}) == 4
+    assert len({request.prompt for request in oak}) == 1
     someone.vote(talk)
-    assert site.votes()[0]["turns"] == 1 and "regenerated" in site.votes()[0]["tags"]
+    assert site.votes()[0]["turns"] == 1
+    assert "regenerated" in site.votes()[0]["tags"]
 
 
 def test_an_engine_that_dies_sets_the_battle_aside_and_rests(arena: Make) -> None:
@@ -91,9 +98,11 @@ def test_an_engine_that_dies_sets_the_battle_aside_and_rests(arena: Make) -> Non
         if "aside" in told[-1]:
             break
         assert "oak-1b" not in site.site.talks.of(talk["id"], _session(site, talk)).models
-    assert "broke down" in told[-1]["aside"] and "oak" not in str(told)
+    assert "broke down" in told[-1]["aside"]
+    assert "oak" not in str(told)
     refused = someone.vote(talk)
-    assert refused.status_code == 409 and "broke down" in refused.json()["error"]
+    assert refused.status_code == 409
+    assert "broke down" in refused.json()["error"]
     assert not site.votes()
     assert [entry.body["why"] for entry in site.site.ledger.entries() if entry.kind == "set_aside"] == ["engine_died"]
     assert site.site.models.drawable() == ["elm-2b", "fir-3b"]
@@ -122,7 +131,8 @@ def test_side_by_side_votes_are_kept_apart(arena: Make) -> None:
     told = someone.ask(talk)
     assert "tokens" in next(event["facts"] for event in told if "html" in event)
     assert someone.vote(talk, "both_bad").status_code == 200
-    assert site.votes()[0]["mode"] == "side_by_side" and site.votes()[0]["by"] == "choice"
+    assert site.votes()[0]["mode"] == "side_by_side"
+    assert site.votes()[0]["by"] == "choice"
     request = site.writers["elm-2b"].seen[0]
     assert (request.sampling.temperature, request.sampling.seed) == (0, 7)
     assert request.prompt[0].content == "Be brief."
@@ -140,11 +150,14 @@ def test_a_chat_is_stopped_and_exported(arena: Make) -> None:
 
 def _stopped(someone: Visitor, talk: dict[str, Any]) -> None:
     told = someone.ask(talk)
-    assert told[-1]["said"] == "Stopped." and not told[-1]["votable"]
+    assert told[-1]["said"] == "Stopped."
+    assert not told[-1]["votable"]
     whole = next(event for event in told if "html" in event)
-    assert whole["text"] == "one" and "stopped" in whole["facts"]
+    assert whole["text"] == "one"
+    assert "stopped" in whole["facts"]
     markdown = someone.get(f"/talks/{talk['id']}/export.md").text
-    assert markdown.startswith("# Conversation with oak-1b") and "## oak-1b\n\none" in markdown
+    assert markdown.startswith("# Conversation with oak-1b")
+    assert "## oak-1b\n\none" in markdown
     as_json = someone.get(f"/talks/{talk['id']}/export.json").json()
     assert as_json["turns"][0]["answers"][0]["finish"] == "cancelled"
     refused = someone.vote(talk)
@@ -161,8 +174,11 @@ def test_a_conversation_is_shared_by_a_link_that_can_be_taken_back(arena: Make) 
     html = someone.post(f"/talks/{talk['id']}/share").json()["html"]
     link = html.split("http://testserver")[1].split('"')[0]
     shown = other.get(link)
-    assert shown.status_code == 200 and "Their verdict: tie" in shown.text
-    assert "<script>alert" not in shown.text and "&lt;script&gt;" in shown.text and "<strong>this</strong>" in shown.text
+    assert shown.status_code == 200
+    assert "Their verdict: tie" in shown.text
+    assert "<script>alert" not in shown.text
+    assert "&lt;script&gt;" in shown.text
+    assert "<strong>this</strong>" in shown.text
     assert "<b>bold" not in shown.text
     assert other.post(f"/talks/{talk['id']}/unshare").status_code in (401, 404)
     someone.post(f"/talks/{talk['id']}/unshare")

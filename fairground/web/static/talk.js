@@ -56,7 +56,7 @@ async function open() {
 function begin(text) {
   const turn = at("#turn").content.cloneNode(true).firstElementChild;
   turn.querySelector(".prompt").textContent = text;
-  turn.querySelectorAll("h2").forEach((heading, side) => (heading.textContent = talk.names[side]));
+  turn.querySelectorAll(".head h2").forEach((heading, side) => (heading.textContent = talk.names[side]));
   conversation.append(turn);
   conversation.hidden = false;
   return turn;
@@ -159,7 +159,7 @@ async function cast(winner) {
     for (const hint of tools.querySelectorAll(".hint")) hint.hidden = true;
     at("#new").classList.replace("quiet", "primary");
     for (const turn of conversation.children) {
-      turn.querySelectorAll("h2").forEach((heading, side) => (heading.textContent = answer.models[side]));
+      turn.querySelectorAll(".head h2").forEach((heading, side) => (heading.textContent = answer.models[side]));
       if (winner === "model_a") paneOf(turn, 0).classList.add("won");
       if (winner === "model_b") paneOf(turn, 1).classList.add("won");
     }
