@@ -109,7 +109,7 @@ def test_style_control_finds_what_length_is_worth_and_both_bad_sets_a_bar(entrie
     worth = 1.5 * length["unit"] * 400 / np.log(10)
     assert 0.6 * worth < length["points"] < 1.1 * worth
     assert length["low"] > 0
-    assert all(effect["low"] < 0 < effect["high"] for effect in others)
+    assert all(abs(effect["points"]) < length["points"] / 4 for effect in others)
     assert board["outside"]["model"].startswith("neither")
     assert not any(row["model"].startswith("neither") for row in board["models"])
 
@@ -173,6 +173,15 @@ def test_no_votes_make_an_empty_leaderboard() -> None:
     ).leaderboard()
     assert (board["models"], board["votes"], board["outside"]) == ([], 0, None)
     assert json.loads(canonical_bytes(board)) == board
+
+
+def test_style_is_not_controlled_for_where_too_few_votes_tell_what_it_is_worth() -> None:
+    dice = random.Random(1)
+    log = [vote(dice, i, mode="battle", model_a="a", model_b="b", style=[0.0] * 4) for i in range(3)]
+    board = Standings(log).leaderboard(View(style=True))
+    assert board["models"] == []
+    assert "rate without style" in board["unrated"]
+    assert Standings(log).leaderboard()["unrated"] is None
 
 
 def test_a_missing_entry_is_refused() -> None:
