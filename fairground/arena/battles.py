@@ -11,7 +11,7 @@ import csv
 import importlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fairground.errors import DataError, MissingExtra
@@ -43,12 +43,18 @@ def read_battles(path: str | Path) -> list[Battle]:
     Raises DataError, naming file and line, for anything that is not a battle, and MissingExtra for a parquet file
     where pyarrow is not installed.
     """
+    return [battle_of(where, cells) for where, cells in rows(path)]
+
+
+def rows(path: str | Path, facts: Collection[str] = ()) -> Iterator[Row]:
+    """The rows of a file of battles, each with where it stands; of a parquet file only the columns of a battle and
+    those named in `facts`. Raises what `read_battles` raises of a file."""
     path = Path(path)
     readers: dict[str, Callable[[Path], Iterator[Row]]] = {
         ".csv": _csv_rows,
         ".jsonl": _json_rows,
         ".ndjson": _json_rows,
-        ".parquet": _parquet_rows,
+        ".parquet": lambda path: _parquet_rows(path, facts),
     }
     if path.suffix.lower() not in readers:
         raise DataError(
@@ -58,31 +64,44 @@ def read_battles(path: str | Path) -> list[Battle]:
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path.name} is empty; it needs columns model_a, model_b and winner, and a row a battle.")
-        battles = [_battle(where, cells) for where, cells in readers[path.suffix.lower()](path)]
+        there_is_one = False
+        for row in readers[path.suffix.lower()](path):
+            there_is_one = True
+            yield row
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise DataError(f"{path} cannot be read ({reason}); check the name and its permissions.") from error
-    if not battles:
+    if not there_is_one:
         raise DataError(f"{path.name} holds no battles; add at least one row.")
-    return battles
 
 
-def _battle(where: str, cells: dict[str, object]) -> Battle:
-    model_a, model_b = _model_columns(where, cells)
-    a, b = _model(where, model_a, cells[model_a]), _model(where, model_b, cells[model_b])
+def battle_of(where: str, cells: Mapping[str, object]) -> Battle:
+    """The battle in a row. Raises DataError, beginning with `where`, for anything else."""
+    model_a, model_b = model_columns(where, cells)
+    a, b = model_name(where, model_a, cells[model_a]), model_name(where, model_b, cells[model_b])
     if a == b:
         raise DataError(f"{where}: {a!r} is set against itself, which says nothing of either; remove the row.")
-    said = cells["winner"]
+    winner = winner_of(where, cells["winner"])
+    column = voter_column(cells)
+    return Battle(a, b, winner, None if column is None else voter_name(where, column, cells[column]))
+
+
+def voter_column(columns: Collection[str]) -> str | None:
+    """The column that says who voted, if there is one."""
+    return next((name for name in VOTER_COLUMNS if name in columns), None)
+
+
+def winner_of(where: str, said: object) -> Winner:
+    """What a cell under `winner` means; DataError where that is not known."""
     winner = WINNERS.get(said.strip().lower()) if isinstance(said, str) else None
     if winner is None:
         raise DataError(
             f"{where}: winner is {_short(said)}, which is not known; write model_a, model_b, tie or tie (bothbad)."
         )
-    column = next((name for name in VOTER_COLUMNS if name in cells), None)
-    return Battle(a, b, winner, None if column is None else _voter(where, column, cells[column]))
+    return winner
 
 
-def _model_columns(where: str, columns: Iterable[str]) -> tuple[str, str]:
+def model_columns(where: str, columns: Iterable[str]) -> tuple[str, str]:
     """The names of the two model columns; DataError where one of them, or `winner`, is missing."""
     have = list(columns)
     pair = next((pair for pair in MODEL_COLUMNS if set(pair) <= set(have)), None)
@@ -97,13 +116,14 @@ def _model_columns(where: str, columns: Iterable[str]) -> tuple[str, str]:
     )
 
 
-def _model(where: str, column: str, value: object) -> str:
+def model_name(where: str, column: str, value: object) -> str:
+    """A model's name, of a cell; DataError where it is none."""
     if not isinstance(value, str):
         raise DataError(f"{where}: {column} is {_short(value)}, which is not text; write the model's name in quotes.")
     return _name(where, column, value.strip(), "a model's name")
 
 
-def _voter(where: str, column: str, value: object) -> str | None:
+def voter_name(where: str, column: str, value: object) -> str | None:
     """Who voted: text or a whole number; empty or null is nobody, and such a battle stands by itself."""
     if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
         value = None if math.isnan(value) else int(value)  # what pandas makes of whole numbers with gaps
@@ -133,11 +153,12 @@ def _short(value: object) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines of text, from 1, checked before anything parses them."""
+    name = path.name
     with path.open("rb") as file:
         number = 0
         while raw := file.readline(LONGEST_LINE + 1):
             number += 1
-            where = f"{path.name}, line {number}"
+            where = f"{name}, line {number}"
             if len(raw) > LONGEST_LINE:
                 raise DataError(
                     f"{where}: it is longer than {LONGEST_LINE // 2**20} MiB; check that the file is text with a "
@@ -156,9 +177,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _csv_rows(path: Path) -> Iterator[Row]:
     reader = csv.reader((line for _, line in _lines(path)), strict=True)
     header: list[str] | None = None
+    file = path.name
     try:
         for cells in reader:
-            where = f"{path.name}, line {reader.line_num}"
+            where = f"{file}, line {reader.line_num}"
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
@@ -166,14 +188,14 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 twice = next((name for name in header if name and header.count(name) > 1), None)
                 if twice is not None:
                     raise DataError(f"{where}: there are two columns {_short(twice)}; keep one of them.")
-                _model_columns(where, header)
+                model_columns(where, header)
                 continue
             if len(cells) != len(header):
                 raise DataError(
                     f"{where}: it has {len(cells)} cells, but the header has {len(header)}; look for a missing or "
                     "surplus comma, and put cells that hold commas in double quotes."
                 )
-            yield where, dict(zip(header, cells, strict=True))
+            yield where, dict(zip(header, cells))  # noqa: B905 - their lengths are equal, and strictness costs time
     except csv.Error as error:
         raise DataError(
             f"{path.name}, line {reader.line_num}: it is not valid csv ({error}); check its quotes and line ends, and "
@@ -184,10 +206,11 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
+    name = path.name
     for number, line in _lines(path):
         if not line.strip():
             continue
-        where = f"{path.name}, line {number}"
+        where = f"{name}, line {number}"
         try:
             cells = json.loads(line)
         except RecursionError as error:
@@ -199,7 +222,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
         yield where, cells
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path, facts: Collection[str]) -> Iterator[Row]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
         errors = importlib.import_module("pyarrow.lib").ArrowException
@@ -211,8 +234,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         with parquet.ParquetFile(path) as file:
             columns = file.schema_arrow.names
-            pair = _model_columns(path.name, columns)
-            wanted = [name for name in (*pair, "winner", *VOTER_COLUMNS) if name in columns]
+            pair = model_columns(path.name, columns)
+            wanted = [name for name in (*pair, "winner", *VOTER_COLUMNS, *facts) if name in columns]
             row = 0
             for batch in file.iter_batches(columns=wanted):
                 for cells in batch.to_pylist():

@@ -36,7 +36,7 @@ def resampled(tally: Tally, seed: int, resamples: int = RESAMPLES) -> Floats:
     while done < resamples:
         share = _battles_drawn(tally, draw) / tally.count
         sample = replace(choices, took=choices.took * share, battles=choices.battles * share).merged()
-        parameters = None if penalised else _by_chords(sample, start, bread)
+        parameters = None if penalised else by_chords(sample, start, bread)
         if parameters is None and parts_that_met(sample).any():
             refused += 1
             if refused > resamples:
@@ -71,7 +71,7 @@ def _drawn_alone(alone: Ints, size: int, draw: np.random.Generator) -> Ints:
     return np.bincount(there[draw.integers(len(there), size=size)], minlength=len(alone))
 
 
-def _by_chords(sample: Choices, start: Floats, bread: Floats) -> Floats | None:
+def by_chords(sample: Choices, start: Floats, bread: Floats) -> Floats | None:
     """The estimate by steps with the whole's information, near enough for a resample; None where they do not settle."""
     parameters = start
     for _ in range(_CHORDS):

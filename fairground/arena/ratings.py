@@ -115,6 +115,8 @@ def rate(
     with style, not on the order. `ridge`: see `fitted`. `reweight`: see `tally`. `prompt_cap`: at most so many battles
     of one prompt, drawn by `seed`, which also draws the resamples of `intervals="bootstrap"`.
 
+    Under style control, battles of unknown style (not a number) are left out.
+
     Raises DataError where there are no battles, a model meets itself, the models fall into groups that never met, or
     style cannot be controlled for.
     """
@@ -142,11 +144,14 @@ def rated(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Ratings:
-    """What `rate` gives, with the fit behind it."""
+    """What `rate` gives, with the fit behind it, the battles that were counted and the effects of style."""
     if not isinstance(battles, Battles):
         battles = columns(battles)
     if prompt_cap is not None:
         battles = capped(battles, prompt_cap, seed)
+    if style and battles.style is not None:
+        unknown = np.isnan(battles.style[:, 0])
+        battles = battles.only(~unknown) if unknown.any() else battles
     if not len(battles):
         raise DataError("There are no battles to rate, so no rating can be given; add at least one.")
     counts = tally(battles, both_bad, style, reweight)

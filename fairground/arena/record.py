@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import as_file, files
 
@@ -101,6 +101,11 @@ def models() -> list[RecordModel]:
 
 def record_ratings() -> list[RecordRow]:
     """Ratings of the 59 models with intervals clustered by voter, best first."""
+    return of_record(rate(votes()))
+
+
+def of_record(ratings: Sequence[Rating]) -> list[RecordRow]:
+    """Ratings of the record's models, with what is known of them."""
     known = {model.model: model for model in models()}
     return [
         RecordRow(
@@ -110,7 +115,7 @@ def record_ratings() -> list[RecordRow]:
             response_ms=known[rating.model].response_ms,
             tokens_per_s=known[rating.model].tokens_per_s,
         )
-        for rating in rate(votes())
+        for rating in ratings
     ]
 
 

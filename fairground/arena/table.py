@@ -13,8 +13,9 @@ from rich.text import Text
 
 
 class RatedModel(Protocol):
-    """One row. A row may also have `maker: str`, `open: bool` (open weights) and `response_ms: float` (a median);
-    each may be None, and a column that no row fills is not drawn.
+    """One row. A row may also have `maker: str`, `open: bool` (open weights), `response_ms: float` (a median),
+    `votes_to_flip: int` and `votes_to_drop: int` (see `robustness.py`); each may be None, and a column that no row
+    fills is not drawn. A row whose `outside` is true is no model and has no rank.
     """
 
     @property
@@ -33,8 +34,9 @@ class RatedModel(Protocol):
     def rank_high(self) -> int: ...
 
 
+_FIELDS = {"response": "response_ms", "flip": "votes_to_flip", "drop": "votes_to_drop"}
 # What a narrow terminal gives up, first to last.
-_GIVEN_UP = ("maker", "response", "votes")
+_GIVEN_UP = ("maker", "response", "votes", "drop", "flip")
 
 
 def ratings_table(rows: Sequence[RatedModel], *, title: str | None = None, notes: Sequence[str] = ()) -> RenderableType:
@@ -50,7 +52,7 @@ class _Ratings:
     def __init__(self, rows: tuple[RatedModel, ...], title: str | None) -> None:
         self.rows = rows
         self.title = title
-        optional = {"maker": "maker", "open": "open", "response": "response_ms"}
+        optional = {"maker": "maker", "open": "open", **_FIELDS}
         self.empty = {
             column for column, field in optional.items() if all(getattr(row, field, None) is None for row in rows)
         }
@@ -84,13 +86,15 @@ class _Ratings:
         table.add_column("Rank", justify="right", no_wrap=True)
         table.add_column("Model", overflow="fold", min_width=12)
         columns = {"open": "Open", "maker": "Maker", "rating": "Rating", "interval": "95% interval"}
-        columns |= {"votes": "Votes", "response": "Median\nresponse s"}
+        columns |= {"votes": "Votes", "response": "Median\nresponse s", "flip": "To\nflip", "drop": "To\ndrop"}
         shown = [key for key in columns if key not in left_out]
         for key in shown:
             justify: Any = {"maker": "left", "open": "center"}.get(key, "right")
             table.add_column(columns[key], justify=justify, no_wrap=True)
         for row in self.rows:
-            cells = [Text(_span(row.rank_low, row.rank_high)), Text(_printable(row.model))]
+            outside = getattr(row, "outside", False)
+            rank = "–" if outside else _span(row.rank_low, row.rank_high)
+            cells = [Text(rank), Text(_printable(row.model), style="italic" if outside else "")]
             table.add_row(*cells, *(_cell(row, key) for key in shown))
         return table
 
@@ -104,11 +108,13 @@ def _cell(row: RatedModel, key: str) -> Text:
         return Text(f"{low} to {high}" if low.startswith("−") else f"{low}–{high}")
     if key == "votes":
         return Text(f"{row.votes:,.0f}")
-    value = getattr(row, {"response": "response_ms"}.get(key, key), None)
+    value = getattr(row, _FIELDS.get(key, key), None)
     if value is None:
         return Text("–")
     if key == "open":
         return Text("●", style="green") if value else Text("○")
+    if key in ("flip", "drop"):
+        return Text(f"{value:,}")
     if key == "response":
         return Text(f"{value / 1000:.1f}")
     return Text(_printable(str(value)))

@@ -40,6 +40,8 @@ def leaderboard(
     if as_json:
         sys.stdout.buffer.write(canonical_bytes(board))
         return
+    if board["unrated"]:
+        raise RequestError(board["unrated"])
     if not board["models"]:
         out.print("No votes on such battles yet; 'fairground up' opens the site where people vote.", highlight=False)
         return

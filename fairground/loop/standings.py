@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fairground.arena.columns import BOTH_BAD, OUTCOMES, Battles
 from fairground.arena.groups import battle_groups
 from fairground.arena.ratings import ELO_PER_LOGIT, Rating, StyleEffect, rate, rated
+from fairground.errors import DataError
 from fairground.loop.vote_columns import VoteColumns
 
 Bools = NDArray[np.bool_]
@@ -113,8 +114,9 @@ class Standings:
         chance to beat each, by the model), `seconds` and `first_token_s` (medians of its answers), `preliminary`, and
         what the log knows of it. `pairs`: for the models in this order, how often each two met (`battles`) and what the
         row took from the column (`points`; a tie is half). `outside`: the rating of "neither" as both-bad votes have
-        it, a bar that an answer has to clear; None where nobody said so. `style`: the effects of style control. `log`:
-        the entry up to which it goes.
+        it, a bar that an answer has to clear; None where nobody said so. `style`: the effects of style control.
+        `unrated`: why there are votes and no ratings, as where too few show what style is worth. `log`: the entry up to
+        which it goes.
         """
         asked, kept = self.votes.mask(view.mode, view.category, view.language), self._counted(view)
         battles = self.votes.battles(kept, style=view.style)
@@ -156,12 +158,15 @@ class Standings:
 
     def _rated(self, battles: Battles, medians: Medians, view: View) -> dict[str, Any]:
         if not len(battles):
-            return {"models": [], "apart": [], "outside": None, "pairs": {"battles": [], "points": []}, "style": []}
+            return _nothing(None)
         part = battle_groups(battles)
         sizes = np.bincount(part[battles.first])
         joined = battles.only(part[battles.first] == int(np.argmax(sizes)))
         some_bad = bool((joined.outcome == BOTH_BAD).any())
-        found = rated(joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP)
+        try:
+            found = rated(joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP)
+        except DataError as error:  # too few battles to tell what style is worth
+            return _nothing(str(error))
         rows = [row for row in found.rows if not row.outside]
         models = []
         for row, chance in zip(rows, _average_win_rates(np.array([row.rating for row in rows])), strict=True):
@@ -178,6 +183,7 @@ class Standings:
             )
         return {
             "models": models,
+            "unrated": None,
             "apart": sorted(set(battles.models) - set(joined.models)),
             "outside": next((_row(row) for row in found.rows if row.outside), None),
             "pairs": _pairs(joined, [row.model for row in rows]),
@@ -191,6 +197,11 @@ KNOWN = ("organisation", "licence", "parameters", "offered")
 def canonical_bytes(board: Mapping[str, Any]) -> bytes:
     """JSON in UTF-8 with sorted keys and a line end: the same values give the same bytes."""
     return (json.dumps(board, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
+
+
+def _nothing(why: str | None) -> dict[str, Any]:
+    pairs: dict[str, list[list[float]]] = {"battles": [], "points": []}
+    return {"models": [], "unrated": why, "apart": [], "outside": None, "pairs": pairs, "style": []}
 
 
 def _effect(effect: StyleEffect) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def prepare(data: Mapping[str, Any], measured: Mapping[str, Mapping[str, Measure
 def lead(data: Mapping[str, Any]) -> str:
     """What a leaderboard shows, claiming no more than the intervals allow."""
     models = data["models"]
+    if data["unrated"]:
+        return str(data["unrated"])
     if not models:
         return "No votes yet. The first battles decide who stands where."
     first = models[0]
