@@ -190,3 +190,31 @@ def test_forms_are_the_browsers_own(arena: Make) -> None:
     del someone.client.cookies[FORM]
     token = other.csrf
     assert someone.client.post("/sign-up", data={"csrf": token, "name": "A", "password": "b"}).status_code == 403
+
+
+def test_a_voter_that_the_tests_find_is_shown_with_the_reason(arena: Make) -> None:
+    site = arena()
+    steward = site.steward()
+    for _ in range(4):  # the community prefers neither
+        for winner in ("model_a", "model_b"):
+            vote(site, [winner] * 6)
+    suspect = vote(site, ["oak-1b"] * 40)
+    site.app.state.live.follow()
+    assert set(site.site.watch.look()) == {suspect}
+    shown = steward.get("/steward/quarantine").text
+    assert suspect in shown
+    assert "which won 40 where at most" in shown
+    assert steward.fill("/steward/quarantine/release", voter=suspect).status_code == 303
+    site.app.state.live.follow()
+    assert not site.site.watch.look()
+
+
+def vote(site: Arena, winners: list[str]) -> str:
+    """A new voter's votes: for a side, or for a model by its name; gives their pseudonym."""
+    session = site.site.people.guest().session
+    for number, winner in enumerate(winners):
+        pair = ("oak-1b", "elm-2b") if number % 2 else ("elm-2b", "oak-1b")
+        battle = site.site.ledger.open_battle(session.person.id, *pair, session=session.id)
+        said = winner if winner.startswith("model") else "model_a" if pair[0] == winner else "model_b"
+        site.site.ledger.vote(battle.id, battle.token, session.id, said)
+    return session.person.pseudonym
