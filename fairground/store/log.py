@@ -60,6 +60,10 @@ class _Task:
     result: Any = None
     error: BaseException | None = None
 
+    def settle(self, error: BaseException | None) -> None:
+        """It was not done."""
+        self.error, self.done = error, True
+
 
 class _DeedFailed(Exception):
     """The database failed within a deed, rather than as its transaction began or ended."""
@@ -110,6 +114,8 @@ class Writer:
             if following is not None:
                 following.ready.set()
             for task in group:
+                if not task.done:  # the process is told to end
+                    task.settle(StoreError("The database was not written, because the process ends."))
                 task.ready.set()
 
     def scrub(self) -> None:
@@ -126,20 +132,13 @@ class Writer:
             self._together(group)
         except _DeedFailed as failed:
             if len(group) == 1:
-                group[0].error = failed.__cause__
+                group[0].settle(failed.__cause__)
             else:  # nothing was written, and the others need not suffer for one
                 for task in group:
                     self._run([task])
         except StoreError as error:
             for task in group:
-                task.error = StoreError(str(error))
-        except BaseException as error:
-            for task in group:
-                task.error = StoreError(f"Nothing may have been written, because the process ends ({error!r}).")
-            raise
-        finally:
-            for task in group:
-                task.done = True
+                task.settle(StoreError(str(error)))
 
     def _together(self, group: Sequence[_Task]) -> None:
         """All of them in one transaction. Raises _DeedFailed or StoreError: nothing was written."""
@@ -156,6 +155,8 @@ class Writer:
                 except Exception as error:
                     task.error, sealer.head = error, head
             connection.commit()
+        for task in group:
+            task.done = True
 
     def _begin(self, connection: Connection) -> None:
         """Begins a transaction that no other one that writes to the log runs beside."""
