@@ -13,10 +13,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from fairground.arena.columns import OUTCOMES
+from fairground.arena.online import Online
+from fairground.arena.ratings import ELO_MEAN, ELO_PER_LOGIT, Ratings
 from fairground.loop.standings import ALL, LogEntry, Standings, View, canonical_bytes
 
 T = TypeVar("T")
@@ -40,6 +44,33 @@ class Board(Generic[T]):
     prepared: T
 
 
+@dataclass(frozen=True, slots=True)
+class _Vote:
+    number: int
+    model_a: str
+    model_b: str
+    winner: str
+
+
+class _Online:
+    """Ratings by name that votes keep moving, from a fit on."""
+
+    def __init__(self, found: Ratings) -> None:
+        self._place = {name: i for i, name in enumerate(found.battles.models)}
+        self._ratings = Online.after(found.fit, len(self._place))
+
+    def add(self, vote: _Vote) -> None:
+        for name in (vote.model_a, vote.model_b):
+            if name not in self._place:
+                self._place[name] = self._ratings.add_model()
+        outcome = OUTCOMES.index(vote.winner)
+        self._ratings.add(self._place[vote.model_a], self._place[vote.model_b], outcome)
+
+    def now(self) -> dict[str, float]:
+        points = ELO_MEAN + ELO_PER_LOGIT * self._ratings.theta
+        return {name: round(float(points[i]), 1) for name, i in sorted(self._place.items())}
+
+
 class LiveStandings(Generic[T]):
     """The boards of one log. `entries(after)` reads it; `prepare` makes of a leaderboard what pages show, anew where
     what `beside` gives has changed.
@@ -59,6 +90,8 @@ class LiveStandings(Generic[T]):
         self._entries, self._prepare, self._beside = entries, prepare, beside
         self._seen: object = None  # what `beside` gave last
         self._boards: dict[View, Board[T]] = {}
+        self._online: _Online | None = None
+        self._recent: deque[_Vote] = deque()  # blind votes that the newest fit does not know
         self._asked: dict[View, float] = {ALL: 0.0}  # when each was last asked for
         self._worn: set[View] = set()  # to be made anew although the log is the same
         self._personal: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -83,11 +116,16 @@ class LiveStandings(Generic[T]):
         self._wake.set()
 
     def follow(self) -> int:
-        """Reads what is new in the log; how many entries there were."""
+        """Reads what is new in the log, and moves the online ratings by it; how many entries there were."""
         with self._following:
             before = self.standings.number
             for entry in self._entries(before):
                 self.standings.add(entry)
+                if entry.kind == "vote" and entry.body["mode"] == "battle":
+                    vote = _Vote(entry.number, entry.body["model_a"], entry.body["model_b"], entry.body["winner"])
+                    if self._online is not None:
+                        self._recent.append(vote)
+                        self._online.add(vote)
             return self.standings.number - before
 
     def board(self, view: View = ALL) -> Board[T]:
@@ -97,6 +135,11 @@ class LiveStandings(Generic[T]):
             self.follow()
             return self._fit(view)
         return self._boards.get(view) or self._fit(view)
+
+    def online(self) -> dict[str, float]:
+        """Each model's rating in blind battles with every vote so far, in points; empty before there is a fit."""
+        with self._following:
+            return self._online.now() if self._online is not None else {}
 
     @property
     def reading(self) -> bool:
@@ -145,10 +188,25 @@ class LiveStandings(Generic[T]):
                 return ready
             self._worn.discard(view)
             snapshot = self.standings.snapshot()
-            data = snapshot.leaderboard(view)
+            data, found = snapshot.fitted(view)
+            if view == ALL and found is not None:
+                self._move_on(found, snapshot.number)
             board = Board(view, snapshot.number, data["votes"], data, canonical_bytes(data), self._prepare(data))
             self._boards[view] = board
             return board
+
+    def _move_on(self, found: Ratings, number: int) -> None:
+        """Lets the online ratings begin at a fit that knows the log up to an entry, and takes in the votes since."""
+        with self._following:
+            while self._recent and self._recent[0].number <= number:
+                self._recent.popleft()
+            if self._online is None:
+                after = [entry for entry in self._entries(number) if entry.number <= self.standings.number]
+                votes = [entry.body for entry in after if entry.kind == "vote" and entry.body["mode"] == "battle"]
+                self._recent.extend(_Vote(-1, body["model_a"], body["model_b"], body["winner"]) for body in votes)
+            self._online = _Online(found)
+            for vote in self._recent:
+                self._online.add(vote)
 
     def _run(self) -> None:
         rested = looked = 0.0

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from fairground.arena.columns import BOTH_BAD, OUTCOMES, Battles
 from fairground.arena.groups import battle_groups
-from fairground.arena.ratings import ELO_PER_LOGIT, Rating, StyleEffect, rate, rated
+from fairground.arena.ratings import ELO_PER_LOGIT, Rating, Ratings, StyleEffect, rate, rated
+from fairground.arena.robustness import with_robustness
 from fairground.errors import DataError
 from fairground.loop.vote_columns import VoteColumns
 
@@ -28,7 +29,9 @@ Floats = NDArray[np.float64]
 Medians = Mapping[str, tuple[float | None, float | None]]
 
 PRELIMINARY = 300  # votes below which a rating is called preliminary
+STYLED = 100  # votes from which on style is controlled for
 PROMPT_CAP = 200  # battles of one prompt that count; suggested prompts are asked often
+KNOWN = ("organisation", "licence", "parameters", "offered")  # of what the log says of a model
 DECIMALS = 3  # of ratings in points; a thousandth says nothing, and is the same on every machine
 
 
@@ -120,15 +123,21 @@ class Standings:
         `models`: best first, those of the largest group of models that met, perhaps by way of others; `apart` names the
         rest, which no scale joins. Each has a Rating's fields, and `average_win_rate` (the mean over the others of the
         chance to beat each, by the model), `seconds` and `first_token_s` (medians of its answers), `preliminary`, and
-        what the log knows of it. `pairs`: for the models in this order, how often each two met (`battles`) and what the
-        row took from the column (`points`; a tie is half). `outside`: the rating of "neither" as both-bad votes have
+        what the log knows of it. `votes_to_flip`, `votes_to_drop`: see with_robustness; None but for all of a mode's
+        votes without style. `pairs`: for the models in this order, how often each two met (`battles`) and what the row
+        took from the column (`points`; a tie is half). `outside`: the rating of "neither" as both-bad votes have
         it, a bar that an answer has to clear; None where nobody said so. `style`: the effects of style control.
         `unrated`: why there are votes and no ratings, as where too few show what style is worth. `log`: the entry up to
         which it goes.
         """
+        return self.fitted(view)[0]
+
+    def fitted(self, view: View = ALL) -> tuple[dict[str, Any], Ratings | None]:
+        """The leaderboard, and the fit behind it; None where there is none."""
         asked, kept = self.votes.mask(view.mode, view.category, view.language), self._counted(view)
         battles = self.votes.battles(kept, style=view.style)
-        return {
+        rows, found = self._rated(battles, self.votes.medians(kept), view)
+        board = {
             "mode": view.mode,
             "category": view.category,
             "language": view.language,
@@ -142,8 +151,9 @@ class Standings:
             "languages": self.votes.languages(view.mode),
             "drawn_by": self.votes.drawn_by(kept),
             "outcomes": dict(zip(OUTCOMES, np.bincount(battles.outcome, minlength=4).tolist(), strict=True)),
-            **self._rated(battles, self.votes.medians(kept), view),
+            **rows,
         }
+        return board, found
 
     def to_json(self, view: View = ALL) -> bytes:
         """The leaderboard of a view as canonical JSON."""
@@ -164,24 +174,36 @@ class Standings:
             groups.append({"votes": len(own), "models": [_row(row) for row in rate(own)], "pairs": _pairs(own)})
         return {"votes": len(battles), "groups": groups}
 
-    def _rated(self, battles: Battles, medians: Medians, view: View) -> dict[str, Any]:
+    def _rated(self, battles: Battles, medians: Medians, view: View) -> tuple[dict[str, Any], Ratings | None]:
         if not len(battles):
-            return _nothing(None)
+            return _nothing(None), None
         part = battle_groups(battles)
         sizes = np.bincount(part[battles.first])
         joined = battles.only(part[battles.first] == int(np.argmax(sizes)))
+        if view.style and len(joined) < STYLED:
+            return _nothing(
+                f"Style is controlled for from {STYLED} votes on; there are {len(joined)} of this kind."
+            ), None
         some_bad = bool((joined.outcome == BOTH_BAD).any())
         try:
             found = rated(joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP)
-        except DataError as error:  # too few battles to tell what style is worth
-            return _nothing(str(error))
-        rows = [row for row in found.rows if not row.outside]
+        except DataError as error:
+            return _nothing(str(error)), None
+        except np.linalg.LinAlgError:  # so few battles that strengths and style are one and the same
+            return _nothing(
+                "Too few votes of this kind tell the models apart; look at all votes, or without style."
+            ), None
+        # The dearest of all numbers, and not defined where style makes votes unlike: of the table of all votes alone.
+        every = with_robustness(found) if view == View(view.mode) else found.rows
+        rows = [row for row in every if not row.outside]
         models = []
         for row, chance in zip(rows, _average_win_rates(np.array([row.rating for row in rows])), strict=True):
             seconds, first = medians.get(row.model, (None, None))
             models.append(
                 {
                     **_row(row),
+                    "votes_to_flip": row.votes_to_flip,
+                    "votes_to_drop": row.votes_to_drop,
                     "average_win_rate": round(float(chance), 4),
                     "preliminary": row.votes < PRELIMINARY,
                     "seconds": seconds,
@@ -189,7 +211,7 @@ class Standings:
                     **{name: self.facts.get(row.model, {}).get(name) for name in KNOWN},
                 }
             )
-        return {
+        board = {
             "models": models,
             "unrated": None,
             "apart": sorted(set(battles.models) - set(joined.models)),
@@ -197,9 +219,7 @@ class Standings:
             "pairs": _pairs(joined, [row.model for row in rows]),
             "style": [_effect(effect) for effect in found.effects],
         }
-
-
-KNOWN = ("organisation", "licence", "parameters", "offered")
+        return board, found
 
 
 def canonical_bytes(board: Mapping[str, Any]) -> bytes:

@@ -91,9 +91,9 @@ def as_csv(request: Request, mode: str = "battle", category: str = "", language:
 
 @router.get("/leaderboard/now")
 def now(request: Request) -> JSONResponse:
-    """Up to which entry of the log the ratings go, and how long the log is: for a page that waits for newer ones."""
+    """Up to which entry of the log the table goes, and the ratings with every vote since: for a page that waits."""
     live = live_of(request)
-    return JSONResponse({"rated": live.board().number, "log": live.standings.number})
+    return JSONResponse({"rated": live.board().number, "log": live.standings.number, "ratings": live.online()})
 
 
 @router.get("/leaderboard/record")

@@ -144,7 +144,7 @@ COLUMNS = (
            lambda row: row["average_win_rate"], _bar),
     Column("bad", "Both bad", "the share of its battles in which neither answer was any good",
            lambda row: row["both_bad_share"], _share("both_bad_share"), falling=False),
-    Column("flip", "Votes to flip", "how many votes, turned over, would move it to another rank",
+    Column("flip", "Votes to flip", "so many votes, had they gone the other way, would put the next model above it",
            lambda row: row.get("votes_to_flip"), _flip),
     Column("time", "Response time", "median seconds to the whole answer, and to its first token, in battles here",
            lambda row: row["seconds"], _time, falling=False),
