@@ -12,7 +12,8 @@ the share t even on [0, 1], and both are integrated out.
 
 - Likelihood ratio. Under the alternative, the log-odds for the target are off by 1.5 to 7 either way. Numerator and
   denominator are averages over what is unknown, so under the null the ratio is a martingale of mean 1, and exceeds
-  1/a at any time with probability a at most (Ville, 1939; Robbins, 1970; Ramdas et al., 2023, section 3).
+  1/a at any time with probability a at most (Ville, 1939; Robbins, 1970; Ramdas et al., 2023, section 3). Tastes for
+  the target's opponents are left out of both, which is an approximation; they are many and cancel.
 - Excess wins. The number of the target's wins is a sum of independent unequal coins (Poisson's binomial); its tail is
   exact, averaged over taste, and ties are taken to be possible but never used, which is the null with most wins. It is
   looked at after 5, 10, 20, 40, ... votes, the k-th look with 1/(k (k + 1)) of the alarm rate.
@@ -148,9 +149,7 @@ def _said(
         said += f", which won {wins} where at most {expit(sign * lead).sum():.1f} were expected"
     if not voted.all():
         without = voted[~present].mean() if (~present).any() else 0
-        said += (
-            f"; votes were cast in {voted[present].mean():.0%} of the battles with it and in {without:.0%} of others"
-        )
+        said += f"; votes were cast in {voted[present].mean():.0%} of the battles with {'it' if len(models) == 1 else 'any of them'} and in {without:.0%} of others"
     return said
 
 
@@ -258,34 +257,31 @@ def _excess_wins(target: tuple[int, ...], lead: Floats, won: Bools, spread: floa
 def _several(
     first: Ints, second: Ints, outcome: Ints, lead: Floats, plain: Floats, life: Floats, spread: Floats
 ) -> list[Finding]:
-    """Of two to five models at once. A vote on two of them counts for the one that is first in order."""
+    """Of two to five models at once. A vote on two of them counts for the one of lower index."""
     m, voted = len(spread), outcome != NO_VOTE
     a, b, said = first[voted], second[voted], outcome[voted]
     votes = np.bincount(a, minlength=m) + np.bincount(b, minlength=m)
     battles = np.bincount(first, minlength=m) + np.bincount(second, minlength=m)
     order = np.argsort(-(votes + 0.5) / (battles + 1), kind="stable")
-    free = np.ones(len(a), dtype=bool)
-    biased, tasteful = life.copy(), life.copy()
     found: list[Finding] = []
-    for size in range(1, min(_SIZES[-1], m - 2) + 1):
-        target = order[size - 1]
-        (at,) = np.nonzero(free & ((a == target) | (b == target)))
-        if len(at):
+    for size in (size for size in _SIZES if size < m - 1):
+        models = tuple(sorted(int(model) for model in order[:size]))
+        free = np.ones(len(a), dtype=bool)
+        biased, tasteful = np.zeros_like(plain), np.zeros_like(plain)  # steps, vote by vote
+        for target in models:
+            (at,) = np.nonzero(free & ((a == target) | (b == target)))
+            if not len(at):
+                continue
             free[at] = False
             sign = np.where(a[at] == target, 1.0, -1.0)
             won, lost = said[at] == np.where(sign > 0, 0, 1), said[at] == np.where(sign > 0, 1, 0)
-            so_far = np.searchsorted(at, np.arange(len(a)), side="right") - 1
-            for total, own in zip(
-                (biased, tasteful),
-                _shifted(sign * lead[at], sign, won, lost, plain[at], float(spread[target])),
-                strict=True,
-            ):
-                total += np.where(so_far[:, None] >= 0, own[so_far], 0)
-        if size in _SIZES:
-            models = tuple(int(model) for model in order[:size])
-            selection = _selection(np.isin(first, models) | np.isin(second, models), voted)[voted]
-            evidence = selection + np.logaddexp(0, _log_sum(biased) - _log_sum(tasteful)) - math.log(2)
-            found.append(_finding("several models", models, evidence, math.comb(m, size) * len(_SIZES)))
+            own = _shifted(sign * lead[at], sign, won, lost, plain[at], float(spread[target]))
+            for total, steps in zip((biased, tasteful), own, strict=True):
+                total[at] = np.diff(steps, axis=0, prepend=0)
+        selection = _selection(np.isin(first, models) | np.isin(second, models), voted)[voted]
+        ratio = _log_sum(life + np.cumsum(biased, axis=0)) - _log_sum(life + np.cumsum(tasteful, axis=0))
+        evidence = selection + np.logaddexp(0, ratio) - math.log(2)
+        found.append(_finding("several models", models, evidence, math.comb(m, size) * len(_SIZES)))
     return found
 
 

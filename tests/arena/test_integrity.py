@@ -194,3 +194,19 @@ def test_a_wary_attacker_stays_below_the_alarm() -> None:
     assert not judge_voter(first, second, outcome, community.theta, targets=[7]).suspect
     bold = attacking_account(community, 7, Attack(elsewhere=0.2, wary=False), rng)
     assert judge_voter(*bold, community.theta).suspect
+
+
+def test_a_coalition_of_small_biases_is_seen_as_one() -> None:
+    """Up with model 7 and down with 8 to 10, voting hardly anywhere else: no model alone is far from honest."""
+    rng = np.random.default_rng(6)
+    community = Community(strengths(20, 0.7))
+    first, second, outcome = attacking_account(
+        community, 7, Attack(rivals=3, wary=False, account_votes=26, recognises=1.0), rng
+    )
+    verdict = judge_voter(first, second, outcome, community.theta, names=[f"m{i}" for i in range(20)])
+    assert verdict.suspect
+    assert verdict.test == "several models"
+    assert (
+        "on 'm7', 'm8', 'm9', 'm10'; votes were cast in 100% of the battles with any of them and in 0% of others"
+        in verdict.said
+    )
