@@ -145,6 +145,32 @@ def report(raw: dict[str, Any]) -> str:
     return "\n".join([*lines, "| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
 
 
+def arena_votes(raw: dict[str, Any]) -> str:
+    """Votes a second of each way of asking, with the times to the acknowledgement."""
+    about = raw["about"]
+    labels = {
+        "vote": f"a vote, {about['clients']} people at once",
+        "alone": "a vote, one person alone",
+        "battle": f"a whole battle (opened, a turn kept, voted on), {about['clients']} people at once",
+    }
+    lines = [
+        f"{about['stored']:,} votes stored before; rounds of {about['seconds']:g} s; "
+        f"{circumstances(about, about['machine'])}",
+        "",
+        "| | votes/s | acknowledged after, ms (p50) | ms (p99) |",
+        "|---|---|---|---|",
+    ]
+    for name, label in labels.items():
+        columns = [of([turn[key] for turn in raw["rounds"][name]], "{:.0f}") for key in ("per_s", "p50_ms", "p99_ms")]
+        lines.append(f"| {label} | {' | '.join(columns)} |")
+    lines += [
+        "",
+        f"The disk alone syncs {of(raw['disk'], '{:.0f}')} times a second; the audit after each round reads "
+        f"{of(raw['audited_per_s'], '{:,.0f}')} entries a second.",
+    ]
+    return "\n".join(lines)
+
+
 def of(values: list[float], form: str) -> str:
     """The median with the lowest and highest; a single value alone."""
     if len(values) == 1:
@@ -165,6 +191,7 @@ def circumstances(about: dict[str, Any], machine: str) -> str:
 
 TABLES = {
     "against_transformers": against_transformers,
+    "arena_votes": arena_votes,
     "report": report,
     "scoring": scoring,
     "serving": serving,

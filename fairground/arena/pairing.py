@@ -7,9 +7,9 @@ C - w (C x)(C x)' / (1 + w x'Cx), so the weighted sum of the ratings' variances,
     gain(i, j) = w |sqrt(d) C x|^2 / (1 + w x'Cx).
 
 Always taking the largest gain is the greedy algorithm of optimal experimental design (Fedorov, 1972; Chernoff, 1953,
-for models that are not linear, whose design is the optimal one at the current estimate). With all weights 1 it is
-A-optimality, the mean variance. We take d_k = (v_k / max v)^8, v_k being the variance behind model k's interval as it is
-reported: nearly the gradient of the largest variance, so votes go where the intervals are widest.
+for models that are not linear, whose design is the optimal one at the current estimate). With all weights 1 it lowers
+the mean variance (A-optimality). We take d_k = (v_k / max v)^8, v_k being the variance behind model k's interval as it
+is reported: nearly the gradient of the largest variance, so votes go where the intervals are widest.
 
 Taking the largest would make the next pair predictable, and a voter must not know who is behind the answers. So a
 pair is drawn: with the published probability `uniform_share` evenly from all that are available, else in proportion to
@@ -90,7 +90,7 @@ def design(theta: Floats, counts: Ints, variance: Floats | None = None) -> Desig
     """
     n = len(theta)
     p = expit(theta[:, None] - theta[None, :])
-    information = p * (1 - p)
+    information = np.maximum(p * (1 - p), 1e-6)  # above zero in single precision, whatever the lead
     np.fill_diagonal(information, 0)
     weights = (counts + PRIOR_BATTLES / max(n - 1, 1)) * information
     fill = weights.sum() / n**2
@@ -103,15 +103,15 @@ def design(theta: Floats, counts: Ints, variance: Floats | None = None) -> Desig
     return Design(np.asarray(theta, dtype=np.float64), covariance, information, inflation)
 
 
-def expected_gain(now: Design) -> Floats:
-    """How much a vote on each pair is expected to shrink the weighted sum of variances: [n, n], zero on the diagonal.
+def expected_gain(now: Design, models: Bools) -> Floats:
+    """How much a vote on each pair of these `models` [n] is expected to shrink the weighted sum of their variances.
 
-    In single precision, which is twice as fast; only ratios of gains matter.
+    [n, n]; zero elsewhere. In single precision, which is twice as fast; only ratios of gains matter.
     """
-    covariance = now.covariance.astype(np.float32)
     variance = now.inflation * np.diag(now.covariance)
-    weights = (variance / variance.max()) ** 8 * now.inflation
-    information = now.information.astype(np.float32)
+    weights = np.where(models, variance / variance[models].max(), 0) ** 8 * now.inflation
+    covariance = now.covariance.astype(np.float32)
+    information = now.information.astype(np.float32) * (models[:, None] & models[None, :])
     rows = covariance * np.sqrt(weights).astype(np.float32)[:, None]
     gain: Floats = information * _between(rows.T @ rows) / (1 + information * _between(covariance))
     return gain
@@ -129,9 +129,10 @@ def choose_pair(
 ) -> Pairing:
     """Draws the next pair and which of the two stands on the left; the same `rng` state draws the same.
 
-    `counts` [n, n]: battles of each pair, symmetric. `available` [n]: models that can answer now (None: all).
+    `counts` [n, n]: battles of each pair, symmetric. `available` [n]: models that can answer now (None: all); or
+    [n, n], symmetric: pairs that can meet.
 
-    Raises DataError where fewer than two models are available.
+    Raises DataError where no two models are available.
     """
     parts = _parts(now, counts, available, uniform_share, newcomer_share, newcomer_battles)
     by, _, sided = parts[_draw(np.array([share for _, share, _ in parts]), rng)]
@@ -149,9 +150,9 @@ def pair_probabilities(
     newcomer_share: float = NEWCOMER_SHARE,
     newcomer_battles: int = NEWCOMER_BATTLES,
 ) -> Floats:
-    """The probability of each pair in the next draw: [n, n], symmetric; its upper triangle sums to 1.
+    """The probability of each pair in the next draw of `choose_pair`: [n, n], symmetric; its upper triangle sums to 1.
 
-    Raises DataError where fewer than two models are available.
+    Raises DataError where no two models are available.
     """
     parts = _parts(now, counts, available, uniform_share, newcomer_share, newcomer_battles)
     table: Floats = np.asarray(2 * sum(share * sided for _, share, sided in parts), dtype=np.float64)
@@ -169,25 +170,31 @@ def _parts(
     """The rule's parts: their shares of the draws, and in each the probability of (left, right) [n, n]."""
     n = len(now.theta)
     on = np.ones(n, dtype=bool) if available is None else available
-    if on.sum() < 2:
+    all_open = (on if on.ndim == 2 else on[:, None] & on[None, :]) & ~np.eye(n, dtype=bool)
+    in_play: Bools = np.asarray(all_open.any(axis=1))
+    if not in_play.any():
         raise DataError(
-            f"{int(on.sum())} of {n} models are available, and a battle needs two; wait for an engine, or add a model."
+            f"No two of the {n} models are available, and a battle needs two; wait for an engine, or add a model."
         )
-    all_open = on[:, None] & on[None, :]
-    np.fill_diagonal(all_open, False)
-    gain = expected_gain(now) * all_open
-    sharp = np.square(np.square(gain / gain.max()))
-    settled = counts.sum(axis=1) >= newcomer_battles
-    among_settled = sharp * (settled[:, None] & settled[None, :])
-    old = float(among_settled.sum())
     parts: list[tuple[By, float, Floats]] = [("uniform", uniform_share, all_open / float(all_open.sum()))]
-    if old > 0 and not settled[on].all():
-        with_new = sharp - among_settled
-        parts.append(("information", (1 - uniform_share) * (1 - newcomer_share), among_settled / old))
-        parts.append(("newcomer", (1 - uniform_share) * newcomer_share, with_new / float(with_new.sum())))
+    settled: Bools = in_play & (counts.sum(axis=1) >= newcomer_battles)
+    among_settled = all_open & settled[:, None] & settled[None, :]
+    if among_settled.any() and not settled[in_play].all():
+        with_new = _sharpened(expected_gain(now, in_play), all_open & ~among_settled)
+        informative = _sharpened(expected_gain(now, settled), among_settled)
+        parts.append(("information", (1 - uniform_share) * (1 - newcomer_share), informative))
+        parts.append(("newcomer", (1 - uniform_share) * newcomer_share, with_new))
     else:
-        parts.append(("information", 1 - uniform_share, sharp / float(sharp.sum())))
+        parts.append(("information", 1 - uniform_share, _sharpened(expected_gain(now, in_play), all_open)))
     return parts
+
+
+def _sharpened(gain: Floats, where: Bools) -> Floats:
+    """Probabilities [n, n] in proportion to gain^4, of these pairs."""
+    gain = gain * where
+    sharp = np.square(np.square(gain / gain.max()))
+    probabilities: Floats = sharp / float(sharp.sum())
+    return probabilities
 
 
 def _draw(weights: NDArray[Any], rng: np.random.Generator) -> int:

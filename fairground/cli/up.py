@@ -77,11 +77,13 @@ def up(
             say(f"Models: {', '.join(offered.offers)}; they warm up while you read this.")
             say(f"The API for OpenAI's clients is on {where}/v1. Data: {address}")
             live.start()
+            site.state.site.watch.start()
             offered.start()
 
         try:
             serve(site, host, port, shutdown_timeout=shutdown_timeout, ready=ready)
         finally:
+            site.state.site.watch.stop()
             live.stop()
             with err.status("closing the models"):
                 offered.close()

@@ -228,7 +228,7 @@ class Ledger:
             }  # fmt: skip
             entry = append("vote", body, battle=found.id)
             battles.decide(connection, found.id, "voted", entry.number)
-            if (keep := self._keeper(settings)) is not None:
+            if (comment or voter.consent) and (keep := self._keeper(settings)) is not None:
                 battles.keep_words(connection, found.id, comment=keep(comment), publish=bool(voter.consent))
             return Receipt(
                 entry.number,

@@ -105,6 +105,14 @@ class Standings:
         """The battles of a view, without those of voters in quarantine; with `style`, those whose style is known."""
         return self.votes.battles(self._counted(view), style=view.style)
 
+    def voters(self, view: View = ALL) -> dict[str, int]:
+        """How many votes of a view each voter has, those in quarantine left out."""
+        return self.votes.voters(self._counted(view))
+
+    def without(self, voter: str, view: View = ALL) -> Battles:
+        """The battles of a view as everybody else has them."""
+        return self.votes.battles(self._counted(view) & ~self.votes.by({voter}), style=False)
+
     def _counted(self, view: View) -> Bools:
         kept = self.votes.mask(view.mode, view.category, view.language) & ~self.votes.by(self.quarantined)
         return kept & self.votes.styled() if view.style else kept

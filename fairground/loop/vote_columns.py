@@ -103,6 +103,11 @@ class VoteColumns:
         found: Bools = np.isin(self._column("voter"), [self._voters[name] for name in voters if name in self._voters])
         return found
 
+    def voters(self, kept: Bools) -> dict[str, int]:
+        """How many votes of a mask [n] each voter has, those that have any."""
+        counts = np.bincount(self._column("voter")[kept], minlength=len(self._voters))
+        return {name: int(counts[i]) for name, i in self._voters.items() if counts[i]}
+
     def styled(self) -> Bools:
         """Of which votes [n] the style of the answers is known."""
         known: Bools = ~np.isnan(self._column("style")[:, 0])

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from fairground.errors import StoreError
+from fairground.errors import MissingExtra, StoreError
 
 WAIT = 30  # seconds that a writer waits for another one
 MIGRATING = 0x6D6967  # PostgreSQL's advisory lock under which tables are changed
@@ -43,8 +43,13 @@ def open_database(url: str) -> Iterator[Database]:
         # What waited for another's transaction has to see what that one wrote, whatever the server's default is.
         options = {"connect_args": {"timeout": WAIT}} if local else {"isolation_level": "READ COMMITTED"}
         engine = create_engine(address, **options)
-    except (ArgumentError, NoSuchModuleError, ImportError, OSError) as error:
-        raise StoreError(f"{url!r} is no database that can be used ({error}); give another address.") from None
+    except ImportError as error:
+        raise MissingExtra(
+            f"A {address.get_backend_name()} database needs {error.name}; for PostgreSQL, install it with: "
+            "pip install 'fairground[postgres]'"
+        ) from None
+    except (ArgumentError, NoSuchModuleError, OSError) as error:
+        raise StoreError(f"{_shown(url)} is no database that can be used ({error}); give another address.") from None
     if local:
         event.listen(engine, "connect", _durable)
     try:
@@ -68,6 +73,14 @@ def as_store_error(what: str, error: SQLAlchemyError) -> StoreError:
     """The sentence for a database that cannot be `what`."""
     reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
     return StoreError(f"The database cannot be {what} ({reason}); make room, or name another one with --database.")
+
+
+def _shown(url: str) -> str:
+    """The address without a password, for people to read."""
+    try:
+        return repr(make_url(url).render_as_string(hide_password=True))
+    except ArgumentError:
+        return repr(url)
 
 
 def _durable(connection: Any, record: Any) -> None:

@@ -10,7 +10,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, insert, select
@@ -55,9 +55,14 @@ Deed = Callable[[Connection, Append], T]
 @dataclass(slots=True, eq=False)
 class _Task:
     deed: Deed[Any]
+    ready: threading.Event = field(default_factory=threading.Event)  # done, or the one to do what has gathered
     done: bool = False
     result: Any = None
     error: BaseException | None = None
+
+    def settle(self, error: BaseException | None) -> None:
+        """It was not done."""
+        self.error, self.done = error, True
 
 
 class _DeedFailed(Exception):
@@ -75,7 +80,8 @@ class Writer:
     def __init__(self, database: Database, seal: Seal, clock: Callable[[], int], *, patience: float = 5.0) -> None:
         self._database, self._seal, self._clock, self._patience = database, seal, clock, patience
         self._waiting: deque[_Task] = deque()
-        self._turn = threading.Lock()
+        self._busy = False  # whether a thread is at work, which will hand on to those that wait
+        self._mutex = threading.Lock()  # for the two above
 
     def do(self, deed: Deed[T]) -> T:
         """What `deed` gives, once all that it wrote is on the disk.
@@ -84,19 +90,41 @@ class Writer:
         written, which raises StoreError.
         """
         task = _Task(deed)
-        self._waiting.append(task)
-        while not task.done:
-            with self._turn:  # whoever comes first does what has gathered; the others find theirs done
-                if not task.done:
-                    self._run([self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))])
+        with self._mutex:
+            self._waiting.append(task)
+            leads, self._busy = not self._busy, True
+        if not leads:
+            task.ready.wait()
+        if not task.done:
+            self._lead()
         if task.error is not None:
             raise task.error
         return task.result  # type: ignore[no-any-return]
 
+    def _lead(self) -> None:
+        """Does what has gathered, in the thread that came first, and hands on to the first that came meanwhile."""
+        with self._mutex:
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
+        try:
+            self._run(group)
+        finally:
+            with self._mutex:
+                self._busy = bool(self._waiting)
+                following = self._waiting[0] if self._waiting else None
+            if following is not None:
+                following.ready.set()
+            for task in group:
+                if not task.done:  # the process is told to end
+                    task.settle(StoreError("The database was not written, because the process ends."))
+                task.ready.set()
+
     def scrub(self) -> None:
-        """After something was erased: nothing of it is left in SQLite's files. Raises StoreError."""
+        """After something was erased: nothing of it is left in SQLite's files, unless another still reads there.
+
+        In PostgreSQL that is its own vacuum's work. Raises StoreError.
+        """
         if self._database.dialect.name == "sqlite":
-            with store_errors("written"), self._turn, self._database.connect() as connection:
+            with store_errors("written"), self._database.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _run(self, group: Sequence[_Task]) -> None:
@@ -104,20 +132,13 @@ class Writer:
             self._together(group)
         except _DeedFailed as failed:
             if len(group) == 1:
-                group[0].error = failed.__cause__
+                group[0].settle(failed.__cause__)
             else:  # nothing was written, and the others need not suffer for one
                 for task in group:
                     self._run([task])
         except StoreError as error:
             for task in group:
-                task.error = StoreError(str(error))
-        except BaseException as error:
-            for task in group:
-                task.error = StoreError(f"Nothing may have been written, because the process ends ({error!r}).")
-            raise
-        finally:
-            for task in group:
-                task.done = True
+                task.settle(StoreError(str(error)))
 
     def _together(self, group: Sequence[_Task]) -> None:
         """All of them in one transaction. Raises _DeedFailed or StoreError: nothing was written."""
@@ -134,6 +155,8 @@ class Writer:
                 except Exception as error:
                     task.error, sealer.head = error, head
             connection.commit()
+        for task in group:
+            task.done = True
 
     def _begin(self, connection: Connection) -> None:
         """Begins a transaction that no other one that writes to the log runs beside."""

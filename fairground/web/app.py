@@ -12,7 +12,8 @@ from fairground import __version__
 from fairground.loop.conversations import Conversations
 from fairground.loop.ledger import Ledger
 from fairground.loop.people import People
-from fairground.loop.standings import View
+from fairground.loop.standings import ALL
+from fairground.loop.watch import Watch
 from fairground.serving.app import LOOPBACK, create_app
 from fairground.serving.keys import Gate
 from fairground.serving.metrics import Metrics
@@ -73,9 +74,15 @@ def create_site(
     app.state.running = _Both(own, api.state.running)
     app.state.live = live = live or live_board(ledger)
     app.state.site = Site(
-        ledger, people or People(ledger), Conversations(ledger), models, Draw(lambda: known(live.ready(View()))), own,
+        ledger,
+        people or People(ledger),
+        Conversations(ledger),
+        models,
+        Draw(lambda: known(live.ready(ALL))),
+        Watch(ledger, live.standings),
+        own,
         rates=rates or Rates(),
-    )  # fmt: skip
+    )
     app.add_middleware(Entrance, hosts=hosts)
     refusals.install(app)
     for pages in PAGES:

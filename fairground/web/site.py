@@ -9,6 +9,7 @@ from fastapi import Request
 from fairground.loop.conversations import Conversations
 from fairground.loop.ledger import Ledger
 from fairground.loop.people import People
+from fairground.loop.watch import Watch
 from fairground.serving.running import Running
 from fairground.web.draw import Draw
 from fairground.web.metering import Metering
@@ -26,6 +27,7 @@ class Site:
     conversations: Conversations
     models: Models
     draw: Draw
+    watch: Watch
     running: Running
     talks: Talks = field(default_factory=Talks)
     rates: Rates = field(default_factory=Rates)

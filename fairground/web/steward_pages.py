@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fairground.errors import ArenaRefusal
 from fairground.loop.arena_settings import CHOICES, DEFAULTS, SHARES
+from fairground.loop.watch import BY
 from fairground.store.people import Person
 from fairground.web.page import page
 from fairground.web.site import site_of
@@ -166,10 +167,14 @@ def quarantine(request: Request) -> HTMLResponse:
 
 def _quarantine(request: Request, status: int = 200, said: str = "") -> HTMLResponse:
     site = site_of(request)
-    rows = [
-        {"voter": voter, "why": entry.body["why"], "by": entry.body["by"], "at": when(entry.at), "number": entry.number}
-        for voter, entry in site.ledger.quarantined().items()
-    ]
+    rows = []
+    for voter, entry in site.ledger.quarantined().items():
+        verdict = site.watch.verdict(voter) if entry.body["by"] == BY else None
+        found = verdict.said if verdict else ""
+        why, by = entry.body["why"], entry.body["by"]
+        rows.append(
+            {"voter": voter, "why": why, "by": by, "at": when(entry.at), "number": entry.number, "found": found}
+        )
     return page(request, "steward_quarantine.html", status, tab="quarantine", rows=rows, said=said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -110,8 +111,8 @@ def open_talk(request: Request, asked: Opening) -> JSONResponse:
     if asked.mode == "battle":
         if asked.model_fields_set != {"mode"}:
             raise ArenaRefusal("In a battle nothing is chosen; leave that out, or go side by side.", 400)
-        drawable = [name for name in site.models.drawable() if name in site.offered()]
-        drawn = site.draw.pair(drawable, site.ledger.settings()["uniform_share"])
+        drawable = set(site.models.drawable()) & set(site.offered())
+        drawn = site.draw.pair(sorted(drawable), site.ledger.settings()["uniform_share"])
         models, probability, by = drawn.models, drawn.probability, drawn.by
     elif unknown := set(models) - set(site.offered()):
         raise ArenaRefusal(f"{', '.join(sorted(unknown))} cannot answer here now; choose another model.", 400)
@@ -140,7 +141,7 @@ class Prompt(BaseModel):
 @router.post("/talks/{id_}/turns", dependencies=[Depends(check_form)])
 async def turn(request: Request, id_: str, asked: Prompt) -> Response:
     """Server-sent events of what is answered to a prompt; see fairground.web.writing."""
-    prompt = asked.prompt.strip()
+    prompt = asked.prompt.replace("\0", "").strip()  # which no database takes, and no person means
     if not prompt:
         raise ArenaRefusal("The prompt is empty; write something.", 400)
     if len(prompt) > LONGEST_PROMPT:
@@ -171,8 +172,8 @@ async def _as_events(events: AsyncGenerator[dict[str, Any], None]) -> AsyncItera
             async for event in events:
                 yield _event(event)
         except Exception as error:
+            logging.getLogger("fairground.web").error("a turn failed", exc_info=error)
             yield _event({"error": told(error)[1]})
-            raise
 
 
 def _event(body: dict[str, Any]) -> str:
@@ -241,9 +242,23 @@ def _reveal(request: Request, talk: Talk, winner: str, number: int, hash_: str) 
             "Licence": facts.get("licence") or "not known",
         }
         cards.append({"name": name, "facts": {**known, **of_model(talk, side)}})
-    return part(
-        request, "reveal.html", cards=cards, winner=winner, energy=energy(talk.turns), number=number, hash=hash_
-    )
+    asks = session_of(request).person.consent is None and site.ledger.settings()["keep_text"] != "none"
+    context = {"cards": cards, "winner": winner, "energy": energy(talk.turns), "number": number, "hash": hash_}
+    return part(request, "reveal.html", **context, asks=asks)
+
+
+class Consent(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    agreed: bool
+
+
+@router.post("/talks/{id_}/consent", dependencies=[Depends(check_form)])
+def consent(request: Request, id_: str, given: Consent) -> dict[str, str]:
+    """Whether this conversation, and those that the person votes on from now on, may be published."""
+    site, person = site_of(request), session_of(request).person
+    site.conversations.publish(id_, person.id, given.agreed)
+    site.ledger.set_consent(person.id, given.agreed)
+    return {"said": "They may be published. Thank you." if given.agreed else "They stay on this machine."}
 
 
 @router.get("/talks/{id_}/export.{kind}")

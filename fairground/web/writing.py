@@ -52,9 +52,9 @@ async def write(site: Site, talk: Talk, prompt: str, *, again: bool = False) -> 
     _may_go_on(talk, again)
     talk.writing = True
     talk.stop.clear()
-    end_metering = site.metering.start([site.models.offers[name].meter for name in talk.models])
     try:
         yield {"begun": True}
+        end_metering = site.metering.start([site.models.offers[name].meter for name in talk.models])
         before = talk.turns.pop() if again else None
         turn = Turn(prompt, [])
         answers: dict[int, Answer] = {}
@@ -78,7 +78,6 @@ async def write(site: Site, talk: Talk, prompt: str, *, again: bool = False) -> 
     except (Refusal, RequestError) as error:
         yield {"error": TOO_LONG if isinstance(error, RequestError) and talk.blind else str(error)}
     finally:
-        end_metering()
         talk.writing = False
 
 

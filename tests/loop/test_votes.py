@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -287,9 +288,53 @@ def test_several_processes_share_one_log_from_an_empty_database_on(url: str) -> 
     assert first_break(entries) is None
 
 
+def together(arena: Arena, deeds: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What deeds of as many threads give or raise, which all wait until they can go in one group, in this order."""
+    outcome: dict[str, Any] = {}
+
+    def run(name: str) -> None:
+        try:
+            outcome[name] = deeds[name]()
+        except BaseException as error:
+            outcome[name] = error
+
+    writer = arena.ledger._writer
+    writer._busy = True  # as if a thread were at work
+    threads = [threading.Thread(target=run, args=(name,)) for name in deeds]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while len(writer._waiting) <= number:
+            time.sleep(0.001)
+    writer._waiting[0].ready.set()
+    for thread in threads:
+        thread.join()
+    return outcome
+
+
+def test_a_vote_is_not_acknowledged_where_the_process_is_told_to_end_before_it_is_written(arena: Arena) -> None:
+    session = arena.guest()
+    battles = [arena.open(session), arena.open(session)]
+
+    def wrong(connection: Any, append: Any) -> None:
+        connection.execute(text("INSERT INTO settings (name, value) VALUES (NULL, NULL)"))
+
+    def end(connection: Any, append: Any) -> None:
+        raise KeyboardInterrupt
+
+    first, last = (lambda b=b: arena.ledger.vote(b.id, b.token, session.id, "tie") for b in battles)
+    # Together they fail for `wrong`; then one by one the first counts, and the last is never come to.
+    deeds = {"first": first, "end": lambda: arena.ledger.do(end), "last": last, "wrong": lambda: arena.ledger.do(wrong)}
+    outcome = together(arena, {"wrong early": deeds["wrong"], **deeds})
+    assert outcome["first"].number == 1
+    assert isinstance(outcome["last"], VoteRefused)
+    assert [entry.body["battle"] for entry in arena.ledger.entries() if entry.kind == "vote"] == [battles[0].id]
+    b = battles[1]
+    assert arena.ledger.vote(b.id, b.token, session.id, "tie").number == 2
+
+
 def test_a_deed_that_fails_in_the_database_hinders_no_other(arena: Arena) -> None:
     """In one group: a refusal, a failing statement, a bug and two that are well; the well ones count."""
-    session, outcome = arena.guest(), {}
+    session = arena.guest()
     battles = [arena.open(session), arena.open(session)]
     before = arena.ledger.head().number
 
@@ -301,26 +346,12 @@ def test_a_deed_that_fails_in_the_database_hinders_no_other(arena: Arena) -> Non
         append("settings", {"name": "y"})
         raise ZeroDivisionError
 
-    def run(name: str, deed: Callable[[], Any]) -> None:
-        try:
-            outcome[name] = deed()
-        except Exception as error:
-            outcome[name] = error
-
     votes = [lambda b=b: arena.ledger.vote(b.id, b.token, session.id, "tie") for b in battles]
     deeds = {
         "first": votes[0], "wrong": lambda: arena.ledger.do(wrong), "bug": lambda: arena.ledger.do(bug),
         "refusal": lambda: arena.ledger.set_aside("0" * 16, "revealed"), "last": votes[1],
     }  # fmt: skip
-    writer = arena.ledger._writer
-    with writer._turn:  # so that all of them wait, and go together
-        threads = [threading.Thread(target=run, args=item) for item in deeds.items()]
-        for thread in threads:
-            thread.start()
-        while len(writer._waiting) < len(deeds):
-            pass
-    for thread in threads:
-        thread.join()
+    outcome = together(arena, deeds)
     assert isinstance(outcome["wrong"], ArenaRefusal)
     assert isinstance(outcome["wrong"].__cause__, StoreError)
     assert isinstance(outcome["bug"], ZeroDivisionError)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from fairground.errors import RequestError
 from fairground.evaluation.energy import meter
 from fairground.types import Capabilities, Completion, ModelInfo, Request, Score, ScoreRequest, Timing, TokenEvent
 from fairground.web.models import Offer
@@ -14,13 +15,14 @@ from fairground.web.models import Offer
 
 @dataclass
 class Writer:
-    """Writes `text`, a word a token. `dies_after` so many of them it breaks down; with `gate`, each waits for a permit."""
+    """Writes `text`, a word a token. `dies_after` so many it breaks down; with `gate`, each waits for a permit."""
 
     name: str
     text: str = "The **sky** is blue."
     dies_after: int | None = None
     gate: threading.Semaphore | None = None
     pause: float = 0.0
+    longest: int = 1_000_000  # characters of a prompt
     seen: list[Request] = field(default_factory=list)
     broken: str | None = None
     closed: bool = False
@@ -31,6 +33,8 @@ class Writer:
 
     def submit(self, request: Request) -> Written:
         self.seen.append(request)
+        if len(str(request.prompt)) > self.longest:
+            raise RequestError(f"{self.name} sees {self.longest} characters; shorten the prompt.")
         return Written(self, request.sampling.max_tokens)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:

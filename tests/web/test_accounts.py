@@ -140,6 +140,24 @@ def test_people_take_their_data_and_have_them_erased(arena: Make) -> None:
     assert b"Rex" not in b"".join(path.read_bytes() for path in site.file.parent.glob("fairground.db*"))
 
 
+def test_consent_is_asked_after_the_first_vote(arena: Make) -> None:
+    site = arena()
+    someone = site.visitor()
+    talk = someone.open()
+    someone.ask(talk)
+    assert "be published" in someone.vote(talk).json()["html"]
+    assert not site.site.conversations.examples("oak-1b")
+    assert someone.post(f"/talks/{talk['id']}/consent", {"agreed": True}).status_code == 200
+    assert [shown.battle.id for shown in site.site.conversations.examples("oak-1b")] == [talk["id"]]
+    again = someone.open()
+    someone.ask(again)
+    assert "be published" not in someone.vote(again).json()["html"]
+    assert len(site.site.conversations.examples("oak-1b")) == 2
+    assert site.visitor().post(f"/talks/{talk['id']}/consent", {"agreed": True}).status_code == 401
+    someone.fill("/settings/consent")
+    assert not site.site.conversations.examples("oak-1b")
+
+
 def test_a_new_password_ends_other_sessions(arena: Make) -> None:
     site = arena()
     here, there = site.visitor().sign_up("Ada"), site.visitor()
@@ -172,3 +190,31 @@ def test_forms_are_the_browsers_own(arena: Make) -> None:
     del someone.client.cookies[FORM]
     token = other.csrf
     assert someone.client.post("/sign-up", data={"csrf": token, "name": "A", "password": "b"}).status_code == 403
+
+
+def test_a_voter_that_the_tests_find_is_shown_with_the_reason(arena: Make) -> None:
+    site = arena()
+    steward = site.steward()
+    for _ in range(4):  # the community prefers neither
+        for winner in ("model_a", "model_b"):
+            vote(site, [winner] * 6)
+    suspect = vote(site, ["oak-1b"] * 40)
+    site.app.state.live.follow()
+    assert set(site.site.watch.look()) == {suspect}
+    shown = steward.get("/steward/quarantine").text
+    assert suspect in shown
+    assert "which won 40 where at most" in shown
+    assert steward.fill("/steward/quarantine/release", voter=suspect).status_code == 303
+    site.app.state.live.follow()
+    assert not site.site.watch.look()
+
+
+def vote(site: Arena, winners: list[str]) -> str:
+    """A new voter's votes: for a side, or for a model by its name; gives their pseudonym."""
+    session = site.site.people.guest().session
+    for number, winner in enumerate(winners):
+        pair = ("oak-1b", "elm-2b") if number % 2 else ("elm-2b", "oak-1b")
+        battle = site.site.ledger.open_battle(session.person.id, *pair, session=session.id)
+        said = winner if winner.startswith("model") else "model_a" if pair[0] == winner else "model_b"
+        site.site.ledger.vote(battle.id, battle.token, session.id, said)
+    return session.person.pseudonym

@@ -22,6 +22,7 @@ def test_a_vote_is_counted_and_only_then_are_the_models_named(arena: Make) -> No
     someone.get("/")
     someone.get(f"/talks/{talk['id']}/export.md"), someone.get(f"/talks/{talk['id']}/export.json")
     someone.get("/settings/my-data.json")
+    someone.get("/votes")
     someone.post(f"/talks/{talk['id']}/share")
     for hidden in ("oak", "elm", "Forest", "Tree"):  # name, maker, family
         assert not [said for said in someone.said if hidden in said], hidden
@@ -106,6 +107,20 @@ def test_an_engine_that_dies_sets_the_battle_aside_and_rests(arena: Make) -> Non
     assert not site.votes()
     assert [entry.body["why"] for entry in site.site.ledger.entries() if entry.kind == "set_aside"] == ["engine_died"]
     assert site.site.models.drawable() == ["elm-2b", "fir-3b"]
+
+
+def test_a_conversation_that_is_too_long_for_a_model_names_it_not_and_stays_open(arena: Make) -> None:
+    site = arena(Writer("oak-1b", longest=300), Writer("elm-2b"))
+    someone = site.visitor()
+    talk = someone.open()
+    assert someone.ask(talk)[-1]["votable"]
+    refused = someone.ask(talk, "x" * 1000)
+    assert "cannot take a conversation this long" in refused[-1]["error"]
+    assert "oak" not in str(refused)
+    assert someone.vote(talk).status_code == 200
+    assert site.votes()[0]["turns"] == 1
+    chat = someone.open(mode="chat", models=["oak-1b"])
+    assert someone.ask(chat, "x" * 1000)[-1]["error"].startswith("oak-1b sees 300")
 
 
 def _session(site: Arena, talk: dict[str, Any]) -> str:

@@ -1,5 +1,5 @@
-"""The whole way in a browser: sign up, battle, watch, vote, reveal, leaderboard, own leaderboard, export; and every page
-by axe's rules at 390 and 1,400 pixels, light and dark."""
+"""The whole way in a browser: sign up, battle, watch, vote, reveal, leaderboard, own leaderboard, export; and every
+page by axe's rules at 390 and 1,400 pixels, light and dark."""
 
 from __future__ import annotations
 
@@ -182,6 +182,27 @@ def test_a_refused_vote_keeps_the_choice_and_can_be_cast_again(browser: Any, are
         page.click("[data-winner=both_bad]")
         page.wait_for_selector("#reveal:not([hidden])")
         assert page.locator("#failure").is_hidden()
+        assert len(site.votes()) == 1
+
+
+@pytest.mark.verify
+def test_what_comes_to_nothing_leaves_the_conversation_as_it_was(browser: Any, arena: Callable[..., Arena]) -> None:
+    site = arena(Writer("oak-1b", longest=500), Writer("elm-2b"))
+    with site.serving() as address, visit(browser, address) as visited:
+        page = visited.page
+        page.fill("#prompt", "Why?")
+        page.press("#prompt", "Enter")
+        page.wait_for_selector("#vote:not([hidden])")
+        page.fill("#prompt", "x" * 1000)
+        page.press("#prompt", "Enter")
+        page.wait_for_selector("#failure:not([hidden])")
+        assert page.locator(".turn").count() == 1
+        assert page.input_value("#prompt") == "x" * 1000
+        page.click("[data-winner=tie]")
+        page.wait_for_selector("#reveal:not([hidden])")
+        page.click("#consent [data-agreed=no]")
+        page.wait_for_selector("#consent", state="detached")
+        assert page.locator("#status").inner_text() == "They stay on this machine."
         assert len(site.votes()) == 1
 
 

@@ -96,6 +96,7 @@ function receive(turn, event) {
 
 // Has the models write a turn, and shows it; what it gives says whether the prompt was taken.
 async function write(address, text) {
+  const [before, could] = [address === "regenerate" ? conversation.lastElementChild : null, votable];
   failure.hidden = true;
   shared.hidden = true;
   votable = false;
@@ -104,12 +105,13 @@ async function write(address, text) {
   try {
     if (!talk) await open();
     const response = await post(`/talks/${talk.id}/${address}`, { prompt: text });
-    if (address === "regenerate") conversation.lastElementChild.remove();
+    if (before) before.hidden = true;
     turn = begin(text);
     say(mode === "chat" ? "Writing …" : "Both are writing …");
     turn.focus({ preventScroll: true });
     turn.scrollIntoView({ block: "nearest" });
     for await (const event of events(response)) receive(turn, event);
+    before?.remove();
     tools.hidden = false;
     prompt.placeholder = "Go on with this conversation";
     if (vote) vote.hidden = !votable;
@@ -117,7 +119,12 @@ async function write(address, text) {
   } catch (error) {
     for (const pane of turn?.querySelectorAll(".pane") ?? []) pane.setAttribute("aria-busy", "false");
     fail(error);
-    return Boolean(turn);
+    if (ask.hidden) return true; // set aside: what was written stays to be read
+    turn?.remove(); // what came to nothing: the conversation is as it was before
+    if (before) before.hidden = false;
+    votable = could;
+    if (vote) vote.hidden = !votable;
+    return false;
   } finally {
     working(false);
   }
@@ -181,6 +188,19 @@ document.addEventListener("keydown", (event) => {
   if (event.key in KEYS) {
     event.preventDefault();
     cast(KEYS[event.key]);
+  }
+});
+
+// Asked once, after the first vote: whether conversations may be published.
+reveal?.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-agreed]");
+  if (!button) return;
+  try {
+    const answer = await (await post(`/talks/${talk.id}/consent`, { agreed: button.dataset.agreed === "yes" })).json();
+    at("#consent").remove();
+    say(answer.said);
+  } catch (error) {
+    fail(error);
   }
 });
 
