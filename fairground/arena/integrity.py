@@ -149,7 +149,9 @@ def _said(
         said += f", which won {wins} where at most {expit(sign * lead).sum():.1f} were expected"
     if not voted.all():
         without = voted[~present].mean() if (~present).any() else 0
-        said += f"; votes were cast in {voted[present].mean():.0%} of the battles with {'it' if len(models) == 1 else 'any of them'} and in {without:.0%} of others"
+        them = "it" if len(models) == 1 else "any of them"
+        said += f"; votes were cast in {voted[present].mean():.0%} of the battles with {them} "
+        said += f"and in {without:.0%} of others"
     return said
 
 

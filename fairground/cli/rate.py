@@ -120,7 +120,7 @@ def _of_category(battles: Battles, category: str | None, language: str | None) -
             here = option == "language"
             others = [name.removeprefix("language:") for name in battles.tags if name.startswith("language:") == here]
             said = f"there are {', '.join(others[:12])}" if others else f"the battles do not say their {option}"
-            raise DataError(f"No battle has the {option} {value!r}; {said}. Leave out --{option} or choose another.")
+            raise DataError(f"No battle has the {option} {value!r}; {said}; leave out --{option} or choose another.")
         kept = kept.only(kept.tags[tag])
     return kept
 

@@ -122,12 +122,11 @@ def language_name(code: str) -> str:
 
 
 def method_tables() -> list[dict[str, Any]]:
-    """The tables that the simulations' command wrote: title, columns, rows and what each says. Empty without them."""
+    """The tables that benchmarks/arena_simulations.py wrote: title, columns, rows, a note. Empty without them."""
     file = resources.files("fairground.web").joinpath("methods.json")
     if not file.is_file():
         return []
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return list(found["tables"])
+    return list(json.loads(file.read_text(encoding="utf-8")).values())
 
 
 def _view(mode: str, category: str, language: str, style: str) -> View:
