@@ -164,6 +164,32 @@ def report(raw: dict[str, Any]) -> str:
     return "\n".join([*lines, "| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
 
 
+def arena_votes(raw: dict[str, Any]) -> str:
+    """Votes a second of each way of asking, with the times to the acknowledgement."""
+    about = raw["about"]
+    labels = {
+        "vote": f"a vote, {about['clients']} people at once",
+        "alone": "a vote, one person alone",
+        "battle": f"a whole battle (opened, a turn kept, voted on), {about['clients']} people at once",
+    }
+    lines = [
+        f"{about['stored']:,} votes stored before; rounds of {about['seconds']:g} s; "
+        f"{circumstances(about, about['machine'])}",
+        "",
+        "| | votes/s | acknowledged after, ms (p50) | ms (p99) |",
+        "|---|---|---|---|",
+    ]
+    for name, label in labels.items():
+        columns = [of([turn[key] for turn in raw["rounds"][name]], "{:.0f}") for key in ("per_s", "p50_ms", "p99_ms")]
+        lines.append(f"| {label} | {' | '.join(columns)} |")
+    lines += [
+        "",
+        f"The disk alone syncs {of(raw['disk'], '{:.0f}')} times a second; the audit after each round reads "
+        f"{of(raw['audited_per_s'], '{:,.0f}')} entries a second.",
+    ]
+    return "\n".join(lines)
+
+
 RATED = {
     "fairground": "Fairground",
     "fairground_names": "the same, from names",
@@ -197,28 +223,25 @@ def ratings(raw: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"A vote moves the online ratings in {raw['online_us']:.0f} microseconds."])
 
 
-def arena_votes(raw: dict[str, Any]) -> str:
-    """Votes a second of each way of asking, with the times to the acknowledgement."""
-    about = raw["about"]
-    labels = {
-        "vote": f"a vote, {about['clients']} people at once",
-        "alone": "a vote, one person alone",
-        "battle": f"a whole battle (opened, a turn kept, voted on), {about['clients']} people at once",
-    }
+def arena_page(raw: dict[str, Any]) -> str:
+    """The times of the leaderboard's answers by page, and how long the site takes to read its log."""
+    about, answers = raw["about"], raw["answers_ms"]
     lines = [
-        f"{about['stored']:,} votes stored before; rounds of {about['seconds']:g} s; "
-        f"{circumstances(about, about['machine'])}",
+        f"{about['votes']:,} votes on {about['models']} models stored; {about['per_second']:g} requests/s on "
+        f"{about['connections']} connections for {about['seconds']:g} s while {about['votes_per_second']:g} votes/s "
+        f"arrive; {circumstances(about, about['machine'])}",
         "",
-        "| | votes/s | acknowledged after, ms (p50) | ms (p99) |",
-        "|---|---|---|---|",
+        "| page | answers | p50, ms | p95, ms | p99, ms | longest, ms |",
+        "|---|---|---|---|---|---|",
     ]
-    for name, label in labels.items():
-        columns = [of([turn[key] for turn in raw["rounds"][name]], "{:.0f}") for key in ("per_s", "p50_ms", "p99_ms")]
-        lines.append(f"| {label} | {' | '.join(columns)} |")
+    for name, found in answers.items():
+        numbers = [f"{found[key]:.1f}" for key in ("p50", "p95", "p99", "max")]
+        lines.append(f"| {name} | {found['n']:,} | {' | '.join(numbers)} |")
     lines += [
         "",
-        f"The disk alone syncs {of(raw['disk'], '{:.0f}')} times a second; the audit after each round reads "
-        f"{of(raw['audited_per_s'], '{:,.0f}')} entries a second.",
+        f"The leaderboard was there {raw['ready_s']:.0f} s after the site's start, which reads the whole log; the "
+        f"site then takes {raw['peak_memory_mb']:,.0f} MB. The ratings shown were {raw['age_votes']['median']:.0f} "
+        f"votes behind the log (median; at most {raw['age_votes']['max']}).",
     ]
     return "\n".join(lines)
 
@@ -243,9 +266,10 @@ def circumstances(about: dict[str, Any], machine: str) -> str:
 
 TABLES = {
     "against_transformers": against_transformers,
-    "rank": rank,
-    "ratings": ratings,
+    "arena_page": arena_page,
     "arena_votes": arena_votes,
+    "ratings": ratings,
+    "rank": rank,
     "report": report,
     "scoring": scoring,
     "serving": serving,

@@ -10,7 +10,22 @@ import os
 import sys
 from collections.abc import Callable
 
-from fairground.cli import arena, audit, bench, judge, models, rank, rate, refine, runs, serve, suites, talk
+from fairground.cli import (
+    arena,
+    audit,
+    bench,
+    judge,
+    leaderboard,
+    models,
+    rank,
+    rate,
+    refine,
+    runs,
+    serve,
+    suites,
+    talk,
+    up,
+)
 from fairground.cli.app import app
 from fairground.errors import FairgroundError
 
@@ -20,6 +35,7 @@ __all__ = [
     "audit",
     "bench",
     "judge",
+    "leaderboard",
     "main",
     "models",
     "rank",
@@ -29,6 +45,7 @@ __all__ = [
     "serve",
     "suites",
     "talk",
+    "up",
 ]
 
 
