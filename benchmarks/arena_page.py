@@ -59,9 +59,11 @@ def main() -> None:
         fill(url, arguments.votes, arguments.models)
         raw = {"filled_s": time.perf_counter() - began, **measure(url, arguments)}
     raw["about"] = {
-        "votes": arguments.votes, "models": arguments.models, "connections": arguments.connections,
+        "votes": arguments.votes,
+        "models": arguments.models, "connections": arguments.connections,
         "per_second": arguments.pace, "votes_per_second": arguments.voting, "seconds": arguments.seconds,
-        "fairground": __version__, "machine": {"cores": multiprocessing.cpu_count(), "machine": platform.machine()},
+        "threads": multiprocessing.cpu_count(), "machine": platform.machine(), "versions": {"fairground": __version__},
+        "command": "python benchmarks/arena_page.py",
     }  # fmt: skip
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
