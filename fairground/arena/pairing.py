@@ -15,9 +15,9 @@ Taking the largest would make the next pair predictable, and a voter must not kn
 pair is drawn: with the published probability `uniform_share` evenly from all that are available, else in proportion to
 gain^4. Every available pair thus has a known probability above zero, which is returned to be logged.
 
-A newcomer has the widest interval of all and would be in every battle. Its boost is bounded: of the battles that are not
-drawn evenly, pairs with a newcomer get `newcomer_share`, or what an even draw would give them where that is more, as in
-a young arena of which most models are new.
+A newcomer has the widest interval of all and would be in every battle. Its boost is bounded: of the battles that are
+not drawn evenly, pairs with a newcomer get `newcomer_share`, or what an even draw would give them where that is more,
+as in a young arena of which most models are new.
 """
 
 from __future__ import annotations
