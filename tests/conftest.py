@@ -13,7 +13,7 @@ import postgresql
 import pytest
 from fake_server import FakeServer
 
-from fairground.store import default_database
+from fairground.store import default_database, open_database
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -59,11 +59,22 @@ def serve() -> Iterator[Callable[..., FakeServer]]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Callable[[], str]]:
-    """Makes empty PostgreSQL databases, by their addresses; skips, saying why, where no server can be started."""
+def postgres() -> Iterator[Callable[..., str]]:
+    """Makes PostgreSQL databases, by their addresses: empty, or with `tables=True` all tables in them.
+
+    Skips, saying why, where no server can be started.
+    """
     with postgresql.server() as folder:
-        numbers = itertools.count()
-        yield lambda: postgresql.new_database(folder, f"fairground_{next(numbers)}")
+        numbers, prepared = itertools.count(), "prepared"
+
+        def make(*, tables: bool = False) -> str:
+            if tables and not made:
+                with open_database(postgresql.new_database(folder, prepared)):
+                    made.append(prepared)
+            return postgresql.new_database(folder, f"fairground_{next(numbers)}", prepared if tables else "template0")
+
+        made: list[str] = []
+        yield make
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -74,10 +74,10 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_database(folder: str, name: str) -> str:
-    """The address of a new, empty database."""
+def new_database(folder: str, name: str, template: str = "template0") -> str:
+    """The address of a new database, empty or a copy of another, to which nobody may be connected."""
     import psycopg
 
     with psycopg.connect(host=folder, user="fairground", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     return f"postgresql+psycopg://fairground@/{name}?host={folder}"

@@ -48,7 +48,8 @@ class _Community:
         if not len(battles):
             return None
         met = largest_group(battles)
-        fit = bradley_terry(met.first, met.second, POINTS[met.outcome], met.voter, met.models)
+        first, second, voter = (column.astype(np.int64) for column in (met.first, met.second, met.voter))
+        fit = bradley_terry(first, second, POINTS[met.outcome], voter, met.models)
         return cls({name: number for number, name in enumerate(met.models)}, fit.theta, fit.model_based)
 
 
@@ -110,8 +111,9 @@ class Watch:
         life += [(one.opened, one.model_a, str(one.model_b), NO_VOTE) for one in self._left(voter)]
         place = community.place
         known = sorted(battle for battle in life if battle[1] in place and battle[2] in place)
-        first, second = (np.array([place[battle[side]] for battle in known], dtype=np.int64) for side in (1, 2))
-        outcome = np.array([battle[3] for battle in known], dtype=np.int64)
+        first = np.array([place[a] for _, a, _, _ in known], dtype=np.int64)
+        second = np.array([place[b] for _, _, b, _ in known], dtype=np.int64)
+        outcome = np.array([said for _, _, _, said in known], dtype=np.int64)
         voted, theta = outcome != NO_VOTE, community.theta
         if not voted.any():
             return None

@@ -108,8 +108,8 @@ def test_a_change_is_found_where_it_was_made(tmp_path: Path, statements: list[st
         assert flaw(audit(arena.database)) == expected
 
 
-def test_a_change_is_found_in_postgresql_too(postgres: Callable[[], str]) -> None:
-    with opened(postgres()) as arena:
+def test_a_change_is_found_in_postgresql_too(postgres: Callable[..., str]) -> None:
+    with opened(postgres(tables=True)) as arena:
         filled(arena)
         tamper(arena.database, "UPDATE log SET body = replace(body, 'model_a\"', 'model_b\"') WHERE number = 3")
         assert flaw(audit(arena.database)) == (3, "body")
@@ -161,6 +161,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
 def test_the_command_remembers_and_says_where_it_breaks(command: Callable[..., Ran], tmp_path: Path) -> None:
     url = default_database(tmp_path / "home")
+    assert "fairground audit" in command("audit", "--help").out
     command("audit").refused("no database", "fairground up")
     with opened(url) as arena:
         filled(arena)

@@ -115,6 +115,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     command: Callable[..., Ran] = in_this_process(tmp_path, monkeypatch, capfd)
+    assert "fairground export votes" in command("export", "votes", "--help").out
     command("export", "votes", "x.parquet", "--licence", "CC0-1.0").refused("no database")
     with opened(default_database(tmp_path / "home")) as arena:
         filled(arena)

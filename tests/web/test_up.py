@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import COMMAND, in_a_process
+from command import COMMAND, in_this_process
 from httpx import Client
 from visitors import Visitor
 
@@ -54,14 +54,16 @@ def test_two_real_models_battle_and_ctrl_c_ends_it(tmp_path: Path) -> None:
         process.communicate()
 
 
-def test_what_cannot_be_opened_is_said_at_once(tmp_path: Path) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    in_a_process(here, "up", "commons-lama-4m").refused("commons-lama-4m", "commons-llama-4m")
-    in_a_process(here, "up", "uniform,shots=5").refused("shots")
+def test_what_cannot_be_opened_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = in_this_process(tmp_path, monkeypatch, capfd)
+    run("up", "commons-lama-4m").refused("commons-lama-4m", "commons-llama-4m")
+    run("up", "uniform,shots=5").refused("shots")
+    run("up", "uniform", "--host", "0.0.0.0", "--database", f"sqlite:///{tmp_path / 'a.db'}").refused("keys add")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ran = in_a_process(here, "up", "uniform", "--port", str(port))
+        ran = run("up", "uniform", "--port", str(port))
         assert ran.status == 2
         assert f"127.0.0.1:{port} cannot be listened on" in ran.err
         assert "Traceback" not in ran.err
