@@ -77,6 +77,11 @@ def rate(
             "language": language is not None,
         }
         read, title = read_columns(battles, [fact for fact, asked in wanted.items() if asked]), str(battles)
+    if cap is not None and (read.prompt < 0).all():
+        raise DataError(
+            "The battles do not say what was asked, so battles of the same prompt cannot be capped; leave out --cap, "
+            "or give a column prompt or conversation_a."
+        )
     kept = _of_category(read, category, language)
     if largest_group:
         kept = the_largest(kept)

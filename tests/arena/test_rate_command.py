@@ -120,6 +120,7 @@ HEADER = "model_a,model_b,winner\n"
         ("x,y\n1,2\n", [], "no model_a, only 'x, y'"),
         (HEADER + "a,b,tie\nc,d,tie\n", [], "2 groups .*--largest-group"),
         (HEADER + "a,b,tie\n", ["--style"], "do not say how long"),
+        (HEADER + "a,b,tie\n", ["--cap", "1"], "do not say what was asked"),
         (HEADER + "a,b,tie\n", ["--category", "code"], "do not say their category"),
         ("model_a,model_b,winner,language\na,b,tie,en\n", ["--language", "xx"], "'xx'; there are en"),
         (HEADER + "a,b,tie\n", ["--plot", "out.png"], r"\.svg"),
