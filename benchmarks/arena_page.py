@@ -55,15 +55,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         url = arguments.database or f"sqlite:///{Path(folder) / 'arena.db'}"
-        began = time.perf_counter()
         fill(url, arguments.votes, arguments.models)
-        raw = {"filled_s": time.perf_counter() - began, **measure(url, arguments)}
+        raw = measure(url, arguments)
     raw["about"] = {
         "votes": arguments.votes,
         "models": arguments.models, "connections": arguments.connections,
         "per_second": arguments.pace, "votes_per_second": arguments.voting, "seconds": arguments.seconds,
         "threads": multiprocessing.cpu_count(), "machine": platform.machine(), "versions": {"fairground": __version__},
-        "command": "python benchmarks/arena_page.py",
+        "command": f"python benchmarks/arena_page.py --seconds {arguments.seconds:g}",
     }  # fmt: skip
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")

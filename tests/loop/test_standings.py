@@ -124,7 +124,7 @@ def asked_once() -> tuple[list[Entry], dict[View, bytes]]:
     return log, {view: once.to_json(view) for view in views()}
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_the_same_log_gives_the_same_bytes_whatever_was_asked_before(dice: random.Random) -> None:
     log, right = asked_once()
