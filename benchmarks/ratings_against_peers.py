@@ -39,6 +39,7 @@ from fairground.arena.ratings import ELO_PER_LOGIT, rated
 HERE = Path(__file__).parent
 SIDES = ("fairground", "fairground_names", "arena_rank", "evalica", "fastchat")
 STYLED = ("fairground_style", "arena_rank_style")
+PACKAGES = ("numpy", "arena-rank", "evalica", "scikit-learn")
 OURS_ALONE = ("fairground_voters", "fairground_outside")
 
 
@@ -197,6 +198,13 @@ def turn(side: str, n: int, m: int, peers: str, pipe: Any) -> None:
     pipe.send((time.perf_counter() - begun, ratings))
 
 
+def version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def measured_online(m: int) -> float:
     """Microseconds that a vote takes to move the ratings of m models, between full fits."""
     votes = made(20_000, m)
@@ -244,7 +252,7 @@ def main() -> None:
         "machine": platform.machine(),
         "command": "python benchmarks/ratings_against_peers.py --peers DIR",
         "versions": {"fairground": __version__}
-        | {name: importlib.metadata.version(name) for name in ("numpy", "arena-rank", "evalica", "scikit-learn")},
+        | {name: found for name in PACKAGES if (found := version(name)) is not None},
     }
     online_us = measured_online(options.models)
     ratings = {side: [round(value, 3) for value in found] for side, found in ratings.items()}
