@@ -39,6 +39,7 @@ from fairground.arena.simulation import (
     fit,
     strengths,
 )
+from fairground.errors import DataError
 
 ROOT = Path(__file__).parent.parent
 JSON = ROOT / "fairground" / "web" / "methods.json"
@@ -250,7 +251,10 @@ def _replayed(table: Any, m: int, share: float, budget: int, seed: int) -> Any:
         known = known.after(a, b)
         if len(drawn) % 250 == 0:
             first, second, outcome, voter = table[drawn].T
-            fitted = fit(first, second, outcome, voter, m)
+            try:
+                fitted = fit(first, second, outcome, voter, m)
+            except DataError:  # some models have not met the others yet
+                continue
             own = 2 * ELO_PER_LOGIT * fitted.half_widths()[0]
             widths.append((len(drawn), own.max(), np.median(own), own.mean()))
             known = design(fitted.theta, counts, (own / ELO_PER_LOGIT / 2 / 1.96) ** 2)
