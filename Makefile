@@ -6,8 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OURS := commons-gpt2-4m commons-gpt-neo-4m commons-gpt-j-4m commons-llama-4m commons-mistral-4m commons-5gram
 RANK := $(BIN)/fairground rank smollm2 smollm2,shots=5 'smollm2\#int4' $(OURS) uniform
 
-.PHONY: rank test verify lint clean chromium
+.PHONY: up rank test verify lint clean debian
 .DELETE_ON_ERROR:
+
+# The site, with real models: those of our own and SmolLM2.
+up: $(VENV)/local
+	@$(BIN)/fairground pull smollm2
+	@$(BIN)/fairground up
 
 # The published record comes first: it needs no torch and no weights.
 rank: $(VENV)/light
@@ -17,22 +22,24 @@ rank: $(VENV)/light
 	@if $(BIN)/fairground pull stories15m; then $(RANK) stories15m; \
 	else echo "stories15m is left out of the ranking, because it is only on a hub."; $(RANK); fi
 
-test: $(VENV)/dev lint chromium
-	$(BIN)/python -m pytest -m "not verify"
+test: $(VENV)/dev lint debian
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not verify"
 
-verify: $(VENV)/dev chromium
-	$(BIN)/python -m pytest -m verify
+verify: $(VENV)/dev debian
+	$(BIN)/python -m pytest -n logical --dist loadfile -m verify
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The browser in which the pages are tested; where it is missing and may not be installed, those tests are skipped.
-chromium:
-	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-	&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
-	|| echo "chromium is not here, so the pages are not tested in a browser"
+# The browser in which the pages are tested, and the second database: where they are missing and may not be installed,
+# those tests are skipped.
+debian:
+	@{ command -v chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+	&& apt-get install -y -qq --no-install-recommends chromium postgresql >/dev/null; } \
+	|| echo "chromium or postgresql is not here, so the pages or the second database are not tested"
 
 clean:
 	rm -rf $(VENV) rank
@@ -45,7 +52,7 @@ $(VENV)/light: pyproject.toml
 
 $(VENV)/local: $(VENV)/light
 	@echo "installing what runs models here (torch and its company, about 200 MB), and what finds personal data"
-	@$(PIP) -e ".[local,privacy]"
+	@$(PIP) -e ".[local,parquet,privacy]"
 	@touch $@
 
 $(VENV)/dev: $(VENV)/local

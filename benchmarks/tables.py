@@ -129,6 +129,25 @@ def scoring(raw: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rank(raw: dict[str, Any]) -> str:
+    """Wall clock of a command each, and of both together."""
+    rounds = raw["rounds"]
+    lines = [
+        f"{raw['about']['model']}; {circumstances(raw['about'], raw['about']['machine'])}",
+        "",
+        "| | items | Fairground, s | the harness, s | times faster | accuracy, ours and its |",
+        "|---|---|---|---|---|---|",
+    ]
+    for tasks in (["mmlu"], ["hellaswag"], ["mmlu", "hellaswag"]):
+        a, b = ([sum(turn[side][t]["wall_s"] for t in tasks) for turn in rounds] for side in ("fairground", "harness"))
+        items = sum(rounds[0]["fairground"][task]["items"] for task in tasks)
+        times = of([theirs / ours for ours, theirs in zip(a, b, strict=True)], "{:.2f}")
+        found = [f"{rounds[0][side][tasks[0]]['accuracy']:.1%}" for side in ("fairground", "harness")]
+        right = ", ".join(found) if len(tasks) == 1 else ""
+        lines.append(f"| {' and '.join(tasks)} | {items} | {of(a, '{:.0f}')} | {of(b, '{:.0f}')} | {times} | {right} |")
+    return "\n".join(lines)
+
+
 def report(raw: dict[str, Any]) -> str:
     """A large run's page, as a browser opens it, and its comparisons."""
     about, rounds = raw["about"], raw["rounds"]
@@ -143,6 +162,88 @@ def report(raw: dict[str, Any]) -> str:
     ]
     lines = [f"{about['models']} models, {about['items']:,} items; {circumstances(about, about['machine'])}", ""]
     return "\n".join([*lines, "| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)])
+
+
+def arena_votes(raw: dict[str, Any]) -> str:
+    """Votes a second of each way of asking, with the times to the acknowledgement."""
+    about = raw["about"]
+    labels = {
+        "vote": f"a vote, {about['clients']} people at once",
+        "alone": "a vote, one person alone",
+        "battle": f"a whole battle (opened, a turn kept, voted on), {about['clients']} people at once",
+    }
+    lines = [
+        f"{about['stored']:,} votes stored before; rounds of {about['seconds']:g} s; "
+        f"{circumstances(about, about['machine'])}",
+        "",
+        "| | votes/s | acknowledged after, ms (p50) | ms (p99) |",
+        "|---|---|---|---|",
+    ]
+    for name, label in labels.items():
+        columns = [of([turn[key] for turn in raw["rounds"][name]], "{:.0f}") for key in ("per_s", "p50_ms", "p99_ms")]
+        lines.append(f"| {label} | {' | '.join(columns)} |")
+    lines += [
+        "",
+        f"The disk alone syncs {of(raw['disk'], '{:.0f}')} times a second; the audit after each round reads "
+        f"{of(raw['audited_per_s'], '{:,.0f}')} entries a second.",
+    ]
+    return "\n".join(lines)
+
+
+RATED = {
+    "fairground": "Fairground",
+    "fairground_names": "the same, from names",
+    "arena_rank": "arena-rank",
+    "evalica": "evalica (no intervals)",
+    "fastchat": "FastChat's method, one fit of 100",
+    "fairground_style": "Fairground, with style",
+    "arena_rank_style": "arena-rank, with style",
+    "fairground_voters": "Fairground, clustered by 400,000 voters",
+    "fairground_outside": "Fairground, both-bad outside",
+}
+
+
+def ratings(raw: dict[str, Any]) -> str:
+    """Seconds from battles to ratings, by turn, and how far each side's ratings lie from ours."""
+    about, seconds, found = raw["about"], raw["seconds"], raw["ratings"]
+    lines = [
+        f"{about['battles']:,} battles of {about['models']} models; {circumstances(about, about['machine'])}",
+        "",
+        "| | s | times ours | furthest rating from ours, points |",
+        "|---|---|---|---|",
+    ]
+    for side, label in RATED.items():
+        if not (turns := seconds.get(side)):
+            continue
+        ours = "fairground_style" if side.endswith("style") else "fairground"
+        peer = not side.startswith("fairground")
+        times = f"{median(turns) / median(seconds[ours]):.0f}" if peer else ""
+        apart = max(abs(a - b) for a, b in zip(found[side], found[ours], strict=True)) if peer else None
+        lines.append(f"| {label} | {of(turns, '{:.2f}')} | {times} | {'' if apart is None else f'{apart:.3f}'} |")
+    return "\n".join([*lines, "", f"A vote moves the online ratings in {raw['online_us']:.0f} microseconds."])
+
+
+def arena_page(raw: dict[str, Any]) -> str:
+    """The times of the leaderboard's answers by page, and how long the site takes to read its log."""
+    about, answers = raw["about"], raw["answers_ms"]
+    lines = [
+        f"{about['votes']:,} votes on {about['models']} models stored; {about['per_second']:g} requests/s on "
+        f"{about['connections']} connections for {about['seconds']:g} s while {about['votes_per_second']:g} votes/s "
+        f"arrive; {circumstances(about, about['machine'])}",
+        "",
+        "| page | answers | p50, ms | p95, ms | p99, ms | longest, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in answers.items():
+        numbers = [f"{found[key]:.1f}" for key in ("p50", "p95", "p99", "max")]
+        lines.append(f"| {name} | {found['n']:,} | {' | '.join(numbers)} |")
+    lines += [
+        "",
+        f"The leaderboard was there {raw['ready_s']:.0f} s after the site's start, which reads the whole log; the "
+        f"site then takes {raw['peak_memory_mb']:,.0f} MB. The ratings shown were {raw['age_votes']['median']:.0f} "
+        f"votes behind the log (median; at most {raw['age_votes']['max']}).",
+    ]
+    return "\n".join(lines)
 
 
 def of(values: list[float], form: str) -> str:
@@ -165,6 +266,10 @@ def circumstances(about: dict[str, Any], machine: str) -> str:
 
 TABLES = {
     "against_transformers": against_transformers,
+    "arena_page": arena_page,
+    "arena_votes": arena_votes,
+    "rank": rank,
+    "ratings": ratings,
     "report": report,
     "scoring": scoring,
     "serving": serving,

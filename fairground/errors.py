@@ -21,6 +21,8 @@ line prints it and exits with status 2; nothing has been written by then.
     ├── SuiteError               a suite or one of its lines is malformed (names file and line)
     ├── DataError                a file of battles, votes or texts is malformed
     ├── StoreError               the database cannot be opened, read or written
+    ├── ArenaRefusal             the arena does not do what it is asked, with the HTTP status that says so
+    │   └── VoteRefused          a vote that does not count
     ├── TrainingError            a recipe that cannot be run, or a run that cannot go on
     └── MissingExtra             needs an optional part of the package
 """
@@ -103,6 +105,21 @@ class DataError(FairgroundError):
 
 class StoreError(FairgroundError):
     """The database cannot be opened, read or written."""
+
+
+class ArenaRefusal(FairgroundError):
+    """The arena does not do what it is asked: who asks may not, or what is asked makes no sense.
+
+    `status` is the HTTP status that says so: 400, 401, 403, 404, 409, 410, 413, 429 or 503.
+    """
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class VoteRefused(ArenaRefusal):
+    """A vote that does not count: nothing of it was written."""
 
 
 class TrainingError(FairgroundError):

@@ -61,14 +61,14 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def visit(browser: Any, file: Path, width: int = 1400, scheme: str = "light") -> Iterator[Visit]:
-    """Opens a file in a window so many pixels wide, in a light or a dark colour scheme."""
+def visit(browser: Any, page_at: Path | str, width: int = 1400, scheme: str = "light") -> Iterator[Visit]:
+    """Opens a file or an address in a window so many pixels wide, in a light or a dark colour scheme."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     visited = Visit(page)
     page.on("request", lambda request: visited.requests.append(request.url))
     page.on("console", lambda message: visited.complaints.append(message.text))
     page.on("pageerror", lambda error: visited.complaints.append(str(error)))
-    page.goto(file.as_uri())
+    page.goto(page_at if isinstance(page_at, str) else page_at.as_uri())
     yield visited
     context.close()

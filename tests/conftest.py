@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import postgresql
 import pytest
 from fake_server import FakeServer
+
+from fairground.store import default_database, open_database
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # Each worker keeps to a core of its own: two teams of threads on the same cores wait for each other.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +60,30 @@ def serve() -> Iterator[Callable[..., FakeServer]]:
     yield make
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[..., str]]:
+    """Makes PostgreSQL databases, by their addresses: empty, or with `tables=True` all tables in them.
+
+    Skips, saying why, where no server can be started.
+    """
+    with postgresql.server() as folder:
+        numbers, prepared = itertools.count(), "prepared"
+
+        def make(*, tables: bool = False) -> str:
+            if tables and not made:
+                with open_database(postgresql.new_database(folder, prepared)):
+                    made.append(prepared)
+            return postgresql.new_database(folder, f"fairground_{next(numbers)}", prepared if tables else "template0")
+
+        made: list[str] = []
+        yield make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database: one of each kind."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres")())
+    return default_database(tmp_path / "state")

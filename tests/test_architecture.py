@@ -34,7 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # What a room must not pull in, so that the light package ranks remote models and rates votes without it.
 HEAVY = {"torch", "safetensors", "tokenizers", "gguf", "jinja2", "transformers"}
-LIGHT_ROOMS = ("types", "errors", "remote", "evaluation", "arena", "hub", "serving", "cli")
+LIGHT_ROOMS = (
+    "types", "errors", "remote", "evaluation", "arena", "hub", "governance", "store", "loop", "serving", "cli",
+)  # fmt: skip
 
 
 def rooms() -> Iterator[tuple[str, Path]]:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import tables
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-@pytest.fixture
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tables", BENCHMARKS / "tables.py")
-    assert spec
-    assert spec.loader
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
-    return tables
-
-
-def test_tables_are_written_from_the_raw_results(tables: ModuleType) -> None:
+def test_tables_are_written_from_the_raw_results() -> None:
     page = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     assert tables.page(page) == page
     assert "times better" in page
@@ -33,7 +22,7 @@ def test_tables_are_written_from_the_raw_results(tables: ModuleType) -> None:
 
 
 @pytest.mark.verify
-def test_contestants_train_the_same_model(tables: ModuleType, tmp_path: Path) -> None:
+def test_contestants_train_the_same_model(tmp_path: Path) -> None:
     """One turn at a tiny shape; the script itself ends where a first loss differs, and all later ones are close."""
     out = tmp_path / "training.json"
     tiny = "--shapes gpt2:60k --vocabulary 256 --context 32 --batch 2 --steps 1 --rounds 1 --threads 1 --no-compile"

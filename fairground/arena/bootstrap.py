@@ -15,7 +15,7 @@ from fairground.arena.tally import Tally
 from fairground.errors import DataError
 
 RESAMPLES = 1000
-_CLOSE = 1e-6  # logits: two ten-thousandths of a point
+CLOSE = 1e-6  # logits: two ten-thousandths of a point
 _CHORDS = 25
 
 
@@ -78,7 +78,7 @@ def by_chords(sample: Choices, start: Floats, bread: Floats) -> Floats | None:
         step = bread @ sample.score(sample.took - sample.battles * sample.probabilities(parameters))
         parameters = parameters + step
         longest = float(np.abs(step).max())
-        if longest < _CLOSE:
+        if longest < CLOSE:
             return parameters
         if longest > 5:
             return None

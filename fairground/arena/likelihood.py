@@ -225,12 +225,19 @@ def inverse(information: Floats, nodes: int, ridge: float = 0.0) -> Floats:
     """The inverse of information + ridge I on the space where the nodes' parameters have mean zero.
 
     The null space of a connected graph's Laplacian is the constant vector; filling it with the Laplacian's own scale
-    makes an invertible matrix, and taking the filling out again leaves the generalised inverse.
+    makes an invertible matrix, and taking the filling out again leaves the generalised inverse. Raises DataError where
+    style cannot be told from the models, as with very few battles.
     """
     scale = float(np.trace(information[:nodes, :nodes])) / nodes
     filled = information + np.diag(np.full(len(information), ridge))
     filled[:nodes, :nodes] += scale / nodes
-    found = np.linalg.inv(filled)
+    try:
+        found = np.linalg.inv(filled)
+    except np.linalg.LinAlgError:
+        raise DataError(
+            "With so few battles, what an answer's style is worth cannot be told from who wrote it; rate without style "
+            "control, or add battles."
+        ) from None
     found[:nodes, :nodes] -= 1 / ((scale + ridge) * nodes)
     symmetric: Floats = (found + found.T) / 2
     return symmetric

@@ -15,8 +15,9 @@ Taking the largest would make the next pair predictable, and a voter must not kn
 pair is drawn: with the published probability `uniform_share` evenly from all that are available, else in proportion to
 gain^4. Every available pair thus has a known probability above zero, which is returned to be logged.
 
-A newcomer has the widest interval of all and would be in every battle. Its boost is bounded: at most `newcomer_share`
-of the battles that are not drawn evenly go to pairs with a newcomer, however many newcomers there are.
+A newcomer has the widest interval of all and would be in every battle. Its boost is bounded: of the battles that are
+not drawn evenly, pairs with a newcomer get `newcomer_share`, or what an even draw would give them where that is more,
+as in a young arena of which most models are new.
 """
 
 from __future__ import annotations
@@ -180,10 +181,11 @@ def _parts(
     settled: Bools = in_play & (counts.sum(axis=1) >= newcomer_battles)
     among_settled = all_open & settled[:, None] & settled[None, :]
     if among_settled.any() and not settled[in_play].all():
+        share = max(newcomer_share, 1 - float(among_settled.sum() / all_open.sum()))
         with_new = _sharpened(expected_gain(now, in_play), all_open & ~among_settled)
         informative = _sharpened(expected_gain(now, settled), among_settled)
-        parts.append(("information", (1 - uniform_share) * (1 - newcomer_share), informative))
-        parts.append(("newcomer", (1 - uniform_share) * newcomer_share, with_new))
+        parts.append(("information", (1 - uniform_share) * (1 - share), informative))
+        parts.append(("newcomer", (1 - uniform_share) * share, with_new))
     else:
         parts.append(("information", 1 - uniform_share, _sharpened(expected_gain(now, in_play), all_open)))
     return parts

@@ -14,7 +14,7 @@ from fairground.arena.ratings import Rating
 from fairground.errors import DataError
 
 _INK, _MUTED, _GRID, _ACCENT, _OPTION = "#1a1a1a", "#5f6368", "#e3e3e0", "#1f4e79", "#b3541e"
-_FONT = "Source Sans 3, Helvetica Neue, Helvetica, Arial, sans-serif"
+_FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 _ROW = 19  # pixels
 _WIDTH = 520
 _LONGEST_LABEL = 260  # pixels

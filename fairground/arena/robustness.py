@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fairground.arena.bootstrap import by_chords
+from fairground.arena.bootstrap import CLOSE, by_chords
 from fairground.arena.columns import Floats
 from fairground.arena.likelihood import inverse, maximise, parts_that_met, strong_parts
 from fairground.arena.ratings import Rating, Ratings
@@ -109,7 +109,7 @@ def _fewest(whole: _Whole, upper: int, lower: int, change: Floats, push: Floats)
             if parts_that_met(sample).any():
                 return False
             parameters = maximise(sample, bool(strong_parts(sample).any()))
-        return bool(parameters[upper] - parameters[lower] < 0)
+        return bool(parameters[upper] - parameters[lower] < -CLOSE)
 
     place = int(np.searchsorted(reach, lead))
     if place < len(order):

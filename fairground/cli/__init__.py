@@ -10,11 +10,43 @@ import os
 import sys
 from collections.abc import Callable
 
-from fairground.cli import bench, judge, models, rank, rate, refine, runs, serve, suites, talk
+from fairground.cli import (
+    arena,
+    audit,
+    bench,
+    judge,
+    leaderboard,
+    models,
+    rank,
+    rate,
+    refine,
+    runs,
+    serve,
+    suites,
+    talk,
+    up,
+)
 from fairground.cli.app import app
 from fairground.errors import FairgroundError
 
-__all__ = ["app", "bench", "judge", "main", "models", "rank", "rate", "refine", "runs", "serve", "suites", "talk"]
+__all__ = [
+    "app",
+    "arena",
+    "audit",
+    "bench",
+    "judge",
+    "leaderboard",
+    "main",
+    "models",
+    "rank",
+    "rate",
+    "refine",
+    "runs",
+    "serve",
+    "suites",
+    "talk",
+    "up",
+]
 
 
 def main(run: Callable[[], None] = app) -> None:

@@ -77,6 +77,11 @@ def rate(
             "language": language is not None,
         }
         read, title = read_columns(battles, [fact for fact, asked in wanted.items() if asked]), str(battles)
+    if cap is not None and (read.prompt < 0).all():
+        raise DataError(
+            "The battles do not say what was asked, so battles of the same prompt cannot be capped; leave out --cap, "
+            "or give a column prompt or conversation_a."
+        )
     kept = _of_category(read, category, language)
     if largest_group:
         kept = the_largest(kept)
@@ -120,7 +125,7 @@ def _of_category(battles: Battles, category: str | None, language: str | None) -
             here = option == "language"
             others = [name.removeprefix("language:") for name in battles.tags if name.startswith("language:") == here]
             said = f"there are {', '.join(others[:12])}" if others else f"the battles do not say their {option}"
-            raise DataError(f"No battle has the {option} {value!r}; {said}. Leave out --{option} or choose another.")
+            raise DataError(f"No battle has the {option} {value!r}; {said}; leave out --{option} or choose another.")
         kept = kept.only(kept.tags[tag])
     return kept
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening, Threads, app, err, out
 from fairground.errors import RequestError
+
+if TYPE_CHECKING:
+    from fairground.serving.keys import Gate
 
 PER_MINUTE = 600  # requests of one key, where nothing else was said
 
@@ -44,7 +47,6 @@ def serve(
     """Serve models to any OpenAI client: chat, completions, streaming. Ctrl-C lets running answers end."""
     from fairground.hub.reference import parse
     from fairground.serving.app import LOOPBACK, create_app
-    from fairground.serving.keys import Gate, read_keys
     from fairground.serving.running import Limits
     from fairground.serving.server import serve as run
 
@@ -54,11 +56,7 @@ def serve(
             f"{host} can be reached from other machines, so it is not served without keys; leave out "
             "--no-require-key, or serve on 127.0.0.1."
         )
-    gate = None
-    if public or require_key:
-        gate = Gate(known := read_keys(_keys_file()))
-        if not known:
-            raise RequestError("There is no key yet, so nobody could ask; make one with `fairground keys add NAME`.")
+    gate = gate_of(public or bool(require_key))
     settings = Opening(threads, device, deterministic, allow_pickle)
     references = list({(reference := parse(name)).name: reference for name in models}.values())
     if any(reference.shots is not None for reference in references):
@@ -89,6 +87,17 @@ def serve(
 
 keys = typer.Typer(no_args_is_help=True, help="Say who may ask a server that other machines can reach.")
 app.add_typer(keys, name="keys")
+
+
+def gate_of(wanted: bool) -> Gate | None:
+    """Who may ask, where keys are wanted. Raises RequestError where there is none yet."""
+    from fairground.serving.keys import Gate, read_keys
+
+    if not wanted:
+        return None
+    if not (known := read_keys(_keys_file())):
+        raise RequestError("There is no key yet, so nobody could ask; make one with `fairground keys add NAME`.")
+    return Gate(known)
 
 
 def _keys_file() -> Path:

@@ -12,6 +12,8 @@ from typing import Any
 
 from fairground.errors import CapabilityError
 
+Hit = tuple[str, int, int]  # its kind, and where it begins and ends
+Finder = Callable[[str], list[tuple[str, int, int, float]]]  # hits with presidio's certainty
 LEAST_SCORE = 0.4  # presidio's own certainty; below lie bare numbers that may be anything
 
 
@@ -20,11 +22,31 @@ def personal_data(text: str) -> set[str]:
 
     Raises CapabilityError where presidio is not installed.
     """
-    return {kind for find in _recognisers() for kind, score in find(text) if score >= LEAST_SCORE}
+    return {kind for kind, _, _ in _found(text)}
+
+
+def redacted(text: str) -> str:
+    """The text with each piece of personal data replaced by its kind ("<EMAIL_ADDRESS>").
+
+    Where two overlap, the one that begins first stands for both. Raises CapabilityError where presidio is not
+    installed.
+    """
+    parts: list[str] = []
+    done = 0
+    for kind, start, end in sorted(_found(text), key=lambda hit: (hit[1], -hit[2])):
+        if start >= done:
+            parts += [text[done:start], f"<{kind}>"]
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
+
+
+def _found(text: str) -> list[Hit]:
+    hits = (hit for find in _recognisers() for hit in find(text))
+    return [(kind, start, end) for kind, start, end, score in hits if score >= LEAST_SCORE]
 
 
 @cache
-def _recognisers() -> list[Callable[[str], list[tuple[str, float]]]]:
+def _recognisers() -> list[Finder]:
     try:
         import tldextract
         from presidio_analyzer import predefined_recognizers as known
@@ -44,9 +66,10 @@ def _recognisers() -> list[Callable[[str], list[tuple[str, float]]]]:
         known.CryptoRecognizer(),
     ]
 
-    def finder(one: Any) -> Callable[[str], list[tuple[str, float]]]:
-        def find(text: str) -> list[tuple[str, float]]:
-            return [(hit.entity_type, hit.score) for hit in one.analyze(text, one.supported_entities) or ()]
+    def finder(one: Any) -> Finder:
+        def find(text: str) -> list[tuple[str, int, int, float]]:
+            hits = one.analyze(text, one.supported_entities) or ()
+            return [(hit.entity_type, hit.start, hit.end, hit.score) for hit in hits]
 
         return find
 

@@ -68,7 +68,7 @@ class Bundled:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model of the catalogue. `parameters` is exact, `licence` an SPDX id or a name.
+    """A model of the catalogue. `organisation` made it. `parameters` is exact, `licence` an SPDX id or a name.
 
     `download_bytes` is approximate; of a bundled model, the exact size of its files. `repository` is None where no hub
     has the model.
@@ -76,6 +76,7 @@ class Entry:
 
     name: str
     title: str
+    organisation: str
     family: str
     parameters: int
     licence: str
@@ -185,6 +186,7 @@ def _entry(
     return Entry(
         name=name,
         title=fields["title"],
+        organisation=fields["organisation"],
         family=fields["family"],
         parameters=fields["parameters"],
         licence=fields["licence"],

@@ -2,6 +2,8 @@
 
 with open_database(default_database(home())) as database:
     journal = RunJournal(database, "0123456789abcdef")
+
+The arena's are in `log`, `people`, `battles` and `settings`.
 """
 
 from fairground.store.database import Database, default_database, open_database

@@ -91,6 +91,26 @@ def find_run(database: Database, prefix: str) -> tuple[dict[str, Any], list[dict
     return json.loads(rows[0].leaderboard), [json.loads(line) for line in rows[0].scores.split("\n") if line]
 
 
+def read_leaderboards(database: Database, *, limit: int = 100) -> list[tuple[str, float, dict[str, Any]]]:
+    """Id, end (seconds since the epoch) and leaderboard of finished runs, the newest first. Raises StoreError."""
+    c = runs.c
+    query = (
+        select(c.id, c.finished, c.leaderboard)
+        .where(c.finished.is_not(None))
+        .order_by(c.finished.desc(), c.id)
+        .limit(limit)
+    )
+    with store_errors("read"), database.connect() as connection:
+        return [(row.id, row.finished, json.loads(row.leaderboard)) for row in connection.execute(query)]
+
+
+def newest_run(database: Database) -> float | None:
+    """When the newest finished run ended, in seconds since the epoch; None where there is none. Raises StoreError."""
+    with store_errors("read"), database.connect() as connection:
+        found = connection.execute(select(func.max(runs.c.finished))).scalar()
+    return None if found is None else float(found)
+
+
 class RunJournal:
     """What a run has measured, in the database; fulfils fairground.evaluation.journal.Journal."""
 

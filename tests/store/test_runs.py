@@ -12,11 +12,6 @@ from fairground.store import RunJournal, begin_run, default_database, find_run, 
 from fairground.store.tables import metadata
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return default_database(tmp_path / "state")
-
-
 def test_migrations_make_the_tables_that_queries_expect(url: str) -> None:
     with open_database(url) as database:
         found = inspect(database)
@@ -71,8 +66,8 @@ def test_a_finished_run_is_found_by_the_beginning_of_its_id(url: str) -> None:
         assert begin_run(database, "abc1", "house", ["m"]) == 0
 
 
-def test_every_commit_is_synced_before_it_returns(url: str, tmp_path: Path) -> None:
-    with open_database(url) as database, database.connect() as connection:
+def test_every_commit_is_synced_before_it_returns(tmp_path: Path) -> None:
+    with open_database(default_database(tmp_path)) as database, database.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
@@ -89,8 +84,8 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_full_disk_is_said(url: str) -> None:
-    with open_database(url) as database:
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    with open_database(default_database(tmp_path)) as database:
         begin_run(database, "r1", "house", ["m"])
         database.dispose()
         event.listen(database, "connect", lambda connection, record: connection.execute("PRAGMA max_page_count=1"))

@@ -1,0 +1,1 @@
+"""How the commons is governed: the audit chain."""

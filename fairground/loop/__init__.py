@@ -1,0 +1,1 @@
+"""What joins rooms into one deed."""

@@ -1,0 +1,87 @@
+"""My votes: a person's battles, and the leaderboard that their votes alone would make."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from fairground.store.battles import StoredBattle
+from fairground.web.board import live_of
+from fairground.web.board_charts import intervals
+from fairground.web.board_rows import interval, points, span
+from fairground.web.page import page
+from fairground.web.site import site_of
+
+router = APIRouter()
+PAGE = 50
+SAID = {"model_a": "{a} is better", "model_b": "{b} is better", "tie": "Tie", "both_bad": "Both are bad"}
+
+
+@router.get("/votes")
+def my_votes(request: Request, before: int | None = None) -> HTMLResponse:
+    """The personal leaderboard and the battles of whoever asks; guests have them too, as long as their cookie lives."""
+    visitor = getattr(request.state, "visitor", None)
+    person = visitor and visitor.person
+    if person is None:
+        return page(request, "votes.html", personal=None, groups=[], battles=[], more=None)
+    site = site_of(request)
+    personal = live_of(request).personal(person.pseudonym)
+    found = site.conversations.mine(person.id, limit=PAGE, before=before)
+    said = {
+        entry.body["battle"]: entry.body["winner"]
+        for entry in site.ledger.entries_of(person.pseudonym)
+        if entry.kind == "vote"
+    }
+    return page(
+        request,
+        "votes.html",
+        personal=personal,
+        groups=personal_groups(personal),
+        battles=[_battle(battle, said) for battle in found],
+        more=found[-1].opened if len(found) == PAGE else None,
+    )
+
+
+def personal_groups(personal: dict[str, Any]) -> list[dict[str, Any]]:
+    """The personal leaderboard as its page shows it: for each group of models that met, rows and a picture."""
+    return [
+        {
+            "votes": group["votes"],
+            "sure": any(row["rank_low"] > 1 for row in group["models"]),
+            "chart": intervals([{**row, "preliminary": True} for row in group["models"]]),
+            "rows": [
+                {
+                    "rank": span(row["rank_low"], row["rank_high"]),
+                    "model": row["model"],
+                    "rating": points(row["rating"]),
+                    "interval": interval(row),
+                    "votes": row["votes"],
+                    "win_rate": row["win_rate"],
+                }
+                for row in group["models"]
+            ],
+        }
+        for group in personal["groups"]
+    ]
+
+
+def _battle(battle: StoredBattle, said: dict[str, str]) -> dict[str, Any]:
+    """A battle as its person may see it: models are named once nobody can be swayed."""
+    known = battle.state != "open" or battle.mode != "battle"
+    models = [name for name in (battle.model_a, battle.model_b) if name] if known else ["Model A", "Model B"]
+    a, b = (*models, "")[:2]
+    states = {
+        "open": "not voted",
+        "set_aside": "set aside",
+        "voted": SAID.get(said.get(battle.id, ""), "voted").format(a=a, b=b),
+    }
+    return {
+        "when": datetime.fromtimestamp(battle.opened / 1000, UTC).strftime("%d %b %Y, %H:%M").lstrip("0"),
+        "mode": {"battle": "battle", "side_by_side": "side by side", "chat": "chat"}[battle.mode],
+        "models": models,
+        "known": known,
+        "said": states[battle.state] if battle.mode != "chat" else "",
+    }
