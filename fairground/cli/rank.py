@@ -15,7 +15,7 @@ from fairground.cli.app import AllowPickle, Deterministic, Device, Json, Opening
 from fairground.cli.judge import HowJudged, HowSaid, Judge, JudgeItself, JudgeVotes, judging, known_as
 from fairground.cli.runs import DatabaseOption, begun, finished_run
 from fairground.cli.spread import On, cluster
-from fairground.cli.suite_options import numbers_of_shots, selection, suite_named, with_goodput
+from fairground.cli.suite_options import numbers_of_shots, selection, suite_named, timed
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def rank(
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="An earlier run (id or folder); exit 1 if something fell.")
     ] = None,
+    times: Annotated[
+        bool, typer.Option("--times/--no-times", help="Measure response times, which takes half a minute, or do not.")
+    ] = True,
     goodput: Annotated[
         str | None,
         typer.Option(metavar="TARGET", help="What a good request keeps to, in ms: ttft=500,tpot=50 (also e2el)."),
@@ -121,7 +124,7 @@ def rank(
     loaded = drawn(loaded, selection(shots_by, seed, loaded.selection))
     if tasks:
         loaded = cut(loaded, tasks.split(","))
-    loaded, price_table = with_goodput(loaded, goodput), _prices(prices)
+    loaded, price_table = timed(loaded, times, goodput), _prices(prices)
     weighing = read_weights(weights) if weights is not None else {}
     check(weighing, loaded)
     references = [parse(name) for name in models]

@@ -42,10 +42,14 @@ def selection(by: str | None, seed: int | None, suites: Selection) -> Selection:
     return drawn
 
 
-def with_goodput(suite: Suite, target: str | None) -> Suite:
-    """The suite with the target that the command line gives, if it does."""
+def timed(suite: Suite, times: bool, target: str | None) -> Suite:
+    """The suite with the goodput target that the command line gives, if it does; without `times` it measures none."""
     from fairground.evaluation.response_times import Goodput
 
+    if not times:
+        if target is not None:
+            raise RequestError("--goodput needs response times, so it does not go with --no-times; leave one out.")
+        return replace(suite, probe=replace(suite.probe, concurrencies=()))
     return suite if target is None else replace(suite, probe=replace(suite.probe, goodput=Goodput.parse(target)))
 
 

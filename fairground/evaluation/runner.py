@@ -148,6 +148,7 @@ def run_id(
         "limit": limit,
         "scorer": (scorer.identity or scorer.name) if scorer else None,
         **({"judging": judging.settings()} if judging else {}),
+        **({} if suite.probe.concurrencies else {"times": False}),
     }
     if any(entrant.shots for entrant in entrants):
         settings["few_shot"] = suite.selection.as_json()
