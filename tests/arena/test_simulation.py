@@ -169,7 +169,7 @@ def test_attackers_are_caught_and_honest_voters_are_not_again(simulations: Modul
             seen = (column if left_known else column[cast] for column in (first, second, outcome))
             caught.append(simulations.judge_voter(*seen, base.theta, variance=np.diag(base.sandwich)).suspect)
         assert np.mean(caught) >= least
-    alarms = [verdict.suspect for verdict in simulations._honest_verdicts(community, 100, 2_000)]
+    alarms = [verdict.suspect for verdict in simulations._honest_verdicts(community, 100, 1_000)]
     assert np.mean(alarms) <= 0.01
 
 
