@@ -68,6 +68,7 @@ def coverage(quick: bool) -> Part:
             yield list(adaptive_battles(community, votes, rng, refit=500, together=True))[-1][3]
 
     cases = {f"{votes}": (f"{votes:,} votes", even(votes)) for votes in (1_000, 3_000, 6_000)}
+    cases["adaptive_1000"] = ("1,000 votes, adaptive pairing", adaptive(1_000))
     cases["adaptive"] = ("3,000 votes, adaptive pairing", adaptive(3_000))
     return _coverage("Do 95% intervals hold the truth in 95% of cases?", community.theta, cases)
 
