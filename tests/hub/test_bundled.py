@@ -39,6 +39,7 @@ title = "Tiny"
 family = "LLaMA"
 parameters = {parameters}
 licence = "MIT"
+organisation = "Fairground"
 bundled = true
 description = "For tests."
 source = "Here."

@@ -26,6 +26,7 @@ title = "Tiny"
 family = "LLaMA"
 parameters = 1
 licence = "MIT"
+organisation = "Fairground"
 repo = "org/tiny"
 revision = "main"
 download_bytes = 1
