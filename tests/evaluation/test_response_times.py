@@ -13,13 +13,16 @@ from bigram_model import Bigram, Stream
 from example_run import example_run
 from rich.console import Console
 
+from fairground.cli.suite_options import timed
 from fairground.errors import RemoteError, RequestError, SuiteError
 from fairground.evaluation import Entrant, load_suite, probe, rank, write_run
+from fairground.evaluation.baseline import UniformGuesser
 from fairground.evaluation.energy import Energy
 from fairground.evaluation.report import html_report
 from fairground.evaluation.report_times import times_caption, times_table
 from fairground.evaluation.response_times import Answered, Goodput, ResponseTimes, distribution
-from fairground.evaluation.suite import ProbeSettings
+from fairground.evaluation.runner import run_id
+from fairground.evaluation.suite import ProbeSettings, cut
 from fairground.types import Completion, Request, Timing
 
 SETTINGS = ProbeSettings(output_tokens=5, repeats=5, concurrencies=(1, 8), waves=3)
@@ -289,3 +292,18 @@ def test_the_page_and_the_terminal_state_units_conditions_and_what_is_estimated(
     assert "200, 200" in text
     assert "~7.81" in text
     assert "~ is an estimate (4 W a core)." in text.replace("\n", " ")
+
+
+def test_times_may_be_left_out() -> None:
+    """Such a run is another run, and asks nothing only to see how long it takes."""
+    suite = load_suite("house")
+    untimed = timed(suite, False, None)
+    assert untimed.probe.total == 0
+    entrants = [Entrant("uniform", UniformGuesser)]
+    assert run_id(untimed, entrants, limit=1, scorer=None) != run_id(suite, entrants, limit=1, scorer=None)
+    with pytest.raises(RequestError, match="--goodput"):
+        timed(suite, False, "ttft=500")
+    run = rank([Entrant("model", Bigram), *entrants], cut(untimed, ["healthcare"]), limit=2)
+    assert not run.times
+    assert "ttft_ms" not in run.leaderboard["models"][0]["metrics"]
+    assert "</html>" in html_report(run.leaderboard, run.samples)

@@ -159,13 +159,14 @@ def _item(line: Line, settings: Settings, fields: Sequence[str], group: str | No
             raise line.error(f"the choice {choice!r} begins or ends with space; trim it")
     passage = line.text("passage") if "passage" in fields else ""
     known, shown = opening(line, task), {key: line.text(key) for key in fields}
+    stripped = settings.texts("strip")
     if passage:
         known["cluster"] = f"passage {hashlib.sha256(passage.encode()).hexdigest()[:16]}"
     false = line.index("misconception", len(choices)) if "misconception" in line.data else None
     return ChoiceItem(
         **known,
         group=line.text(group) if group else "",
-        fields={key: text.strip() if settings.flag("strip") else text for key, text in shown.items()},
+        fields={key: text.strip() if key in stripped else text for key, text in shown.items()},
         choices=choices,
         gold=line.gold(gold_key, choices),
         difficulty=line.text("difficulty", ""),
