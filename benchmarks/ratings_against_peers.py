@@ -32,9 +32,10 @@ from typing import Any
 import numpy as np
 
 from fairground import __version__
-from fairground.arena.columns import STYLE, Battles
+from fairground.arena.columns import Battles
 from fairground.arena.online import Online
 from fairground.arena.ratings import ELO_PER_LOGIT, rated
+from fairground.arena.style import FEATURES
 
 HERE = Path(__file__).parent
 SIDES = ("fairground", "fairground_names", "arena_rank", "evalica", "fastchat")
@@ -71,7 +72,7 @@ def table(battles: Battles) -> Any:
 
     names, said = np.array(battles.models), np.array(["model_a", "model_b", "tie", "tie (bothbad)"])
     cells = {"model_a": names[battles.first], "model_b": names[battles.second], "winner": said[battles.outcome]}
-    return pandas.DataFrame(cells | dict(zip(STYLE, battles.style.T, strict=True)))  # type: ignore[union-attr]
+    return pandas.DataFrame(cells | dict(zip(FEATURES, battles.style.T, strict=True)))  # type: ignore[union-attr]
 
 
 def fairground(**options: Any) -> Callable[[Battles], Callable[[], list[float]]]:
@@ -119,8 +120,8 @@ def arena_rank(style: bool) -> Callable[[Battles], Callable[[], list[float]]]:
 
         def run() -> list[float]:
             if style:
-                pairs = ContextualPairDataset.from_pandas(given, list(STYLE), reweighted=False)
-                model = ContextualBradleyTerry(len(pairs.competitors), len(STYLE), reg=1e-5)
+                pairs = ContextualPairDataset.from_pandas(given, list(FEATURES), reweighted=False)
+                model = ContextualBradleyTerry(len(pairs.competitors), len(FEATURES), reg=1e-5)
             else:
                 pairs = PairDataset.from_pandas(given)
                 model = BradleyTerry(len(pairs.competitors))

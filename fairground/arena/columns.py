@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairground.arena.style import FEATURES
 from fairground.types import Battle, Winner
 
 Bools = NDArray[np.bool_]
@@ -16,8 +17,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 OUTCOMES: tuple[Winner, ...] = ("model_a", "model_b", "tie", "both_bad")  # an outcome's code is its place here
+CODES: Mapping[str, int] = {name: code for code, name in enumerate(OUTCOMES)}
 MODEL_A, MODEL_B, TIE, BOTH_BAD = range(4)
-STYLE = ("length", "headings", "lists", "bold")
+POINTS = np.array([1.0, 0.0, 0.5, 0.5])  # what the first took, by code; both-bad as a tie
+NO_STYLE = (np.nan,) * len(FEATURES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +30,7 @@ class Battles:
     `models` [m]: sorted names. `first`, `second` int32 [n]: indices of model_a and model_b as they stood. `outcome`
     int8 [n]: codes of `OUTCOMES`. `voter` int32 [n]: equal where the same person voted, -1 where nobody is known.
     `prompt` int64 [n]: equal where the prompt was the same, -1 where it is not known. `style` [n, 4]: (a - b) / (a + b
-    + 1) of what `STYLE` names, a and b being counts in the two answers; None where they are not known. `tags`: for
+    + 1) of what `FEATURES` names, a and b being counts in the two answers; None where they are not known. `tags`: for
     each tag ("code", "language:en") which battles [n] carry it.
     """
 
@@ -67,12 +70,11 @@ def columns(battles: Sequence[Battle]) -> Battles:
     voters = sorted({battle.voter for battle in battles if battle.voter is not None})
     index = {name: i for i, name in enumerate(models)}
     person: dict[str | None, int] = {None: -1} | {name: i for i, name in enumerate(voters)}
-    code = {winner: i for i, winner in enumerate(OUTCOMES)}
     return Battles(
         models=tuple(models),
         first=np.array([index[battle.model_a] for battle in battles], dtype=np.int32),
         second=np.array([index[battle.model_b] for battle in battles], dtype=np.int32),
-        outcome=np.array([code[battle.winner] for battle in battles], dtype=np.int8),
+        outcome=np.array([CODES[battle.winner] for battle in battles], dtype=np.int8),
         voter=np.array([person[battle.voter] for battle in battles], dtype=np.int32),
         prompt=np.full(len(battles), -1, dtype=np.int64),
     )

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fairground.arena.categories import categories
 from fairground.arena.categories import language as language_of
-from fairground.arena.style import Features, difference, features
+from fairground.arena.style import Counts, Features, difference, features
 
 Fact = Literal["style", "prompt", "category", "language"]
 Cells = Mapping[str, Any]
@@ -63,11 +63,10 @@ def style_of(cells: Cells) -> tuple[float, ...] | None:
         return tuple(float(value) for value in given)
     counts = _nested(cells.get("conv_metadata"))
     sources = (counts if isinstance(counts, dict) else {}, cells)
-    sides = [[_count(sources, names, side) for names in _COUNTED] for side in "ab"]
-    if not any(value is None for side in sides for value in side):
-        return tuple((a - b) / (a + b + 1) for a, b in zip(*sides, strict=True) if a is not None and b is not None)
-    answers = [_answers(cells.get(name)) for name in _TALK]
-    return None if answers[0] is None or answers[1] is None else difference(answers[0], answers[1])
+    a, b = (_counts(sources, side) for side in "ab")
+    if a is None or b is None:
+        a, b = (_answers(cells.get(name)) for name in _TALK)
+    return None if a is None or b is None else difference(a, b)
 
 
 def prompt_of(cells: Cells) -> int:
@@ -113,6 +112,13 @@ def _given_categories(cells: Cells) -> Iterator[str]:
         for key, tag in (("math", "maths"), ("if", "instruction-following"), ("creative_writing", "creative-writing")):
             if _true(said.get(key)):
                 yield tag
+
+
+def _counts(sources: tuple[Cells, ...], side: str) -> Counts | None:
+    length, headings, lists, bold = (_count(sources, names, side) for names in _COUNTED)
+    if length is None or headings is None or lists is None or bold is None:
+        return None
+    return length, headings, lists, bold
 
 
 def _count(sources: tuple[Cells, ...], names: tuple[str, ...], side: str) -> float | None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, ndtri
 
-from fairground.arena.columns import BOTH_BAD, MODEL_A, MODEL_B, TIE, Floats
+from fairground.arena.columns import POINTS, Floats
 from fairground.arena.fit import Fit
 from fairground.errors import DataError
 
-_POINTS = {MODEL_A: 1.0, MODEL_B: 0.0, TIE: 0.5, BOTH_BAD: 0.5}
 NEWCOMER_SPREAD = 1.5  # logits, some 260 points: how far from the others' mean a new model is thought to be
 
 
@@ -37,14 +36,14 @@ class Online:
 
         Raises DataError for a model against itself or an outcome that is not known.
         """
-        if a == b or outcome not in _POINTS:
+        if a == b or outcome not in range(len(POINTS)):
             raise DataError("A vote needs two different models and one of four outcomes, so this one is not counted.")
         p = float(expit(self.theta[a] - self.theta[b]))
         reach = self.covariance[a] - self.covariance[b]
         variance = float(reach[a] - reach[b])
         weight = p * (1 - p)
         gain = reach / (1 + weight * variance)
-        self.theta += gain * (_POINTS[outcome] - p)
+        self.theta += gain * (float(POINTS[outcome]) - p)
         self.covariance -= np.outer(gain, weight * reach)
 
     def add_model(self) -> int:

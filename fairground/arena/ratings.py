@@ -28,10 +28,11 @@ from typing import Literal
 import numpy as np
 
 from fairground.arena.bootstrap import RESAMPLES, resampled
-from fairground.arena.columns import BOTH_BAD, MODEL_A, MODEL_B, STYLE, Battles, Floats, Ints, capped, columns
+from fairground.arena.columns import BOTH_BAD, MODEL_A, MODEL_B, Battles, Floats, Ints, capped, columns
 from fairground.arena.fit import Fit, fitted
 from fairground.arena.groups import refuse_separate_groups
 from fairground.arena.intervals import Intervals, bootstrap_intervals, sandwich_intervals
+from fairground.arena.style import FEATURES
 from fairground.arena.tally import BothBad, Tally, counted, tally
 from fairground.errors import DataError
 from fairground.types import Battle
@@ -98,38 +99,13 @@ class Ratings:
     fit: Fit
 
 
-def rate(
-    battles: Battles | Sequence[Battle],
-    *,
-    both_bad: BothBad = "tie",
-    style: bool = False,
-    ridge: float = 0.0,
-    reweight: bool = False,
-    intervals: Literal["sandwich", "bootstrap"] = "sandwich",
-    prompt_cap: int | None = None,
-    seed: int = 0,
-) -> list[Rating]:
+def rate(battles: Battles | Sequence[Battle]) -> list[Rating]:
     """Ratings of every model in `battles`, best first; equal ratings in order of name.
 
-    Without style, the result does not depend, to the bit, on the order of the battles or on which side a model stood;
-    with style, not on the order. `ridge`: see `fitted`. `reweight`: see `tally`. `prompt_cap`: at most so many battles
-    of one prompt, drawn by `seed`, which also draws the resamples of `intervals="bootstrap"`.
-
-    Under style control, battles of unknown style (not a number) are left out.
-
-    Raises DataError where there are no battles, a model meets itself, the models fall into groups that never met, or
-    style cannot be controlled for.
+    The result does not depend, to the bit, on the order of the battles or on which side a model stood. Raises as
+    `rated`, which has the options.
     """
-    return rated(
-        battles,
-        both_bad=both_bad,
-        style=style,
-        ridge=ridge,
-        reweight=reweight,
-        intervals=intervals,
-        prompt_cap=prompt_cap,
-        seed=seed,
-    ).rows
+    return rated(battles).rows
 
 
 def rated(
@@ -144,7 +120,16 @@ def rated(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Ratings:
-    """What `rate` gives, with the fit behind it, the battles that were counted and the effects of style."""
+    """What `rate` gives, with the fit behind it, the battles that were counted and the effects of style.
+
+    With style, the result does not depend on the order of the battles, and on the sides a little. `ridge`: see
+    `fitted`. `reweight`: see `tally`. `prompt_cap`: at most so many battles of one prompt, drawn by `seed`, which also
+    draws the `resamples` of `intervals="bootstrap"`. Under style control, battles of unknown style (not a number) are
+    left out.
+
+    Raises DataError where there are no battles, a model meets itself, the models fall into groups that never met, or
+    style cannot be controlled for.
+    """
     if not isinstance(battles, Battles):
         battles = columns(battles)
     if prompt_cap is not None:
@@ -163,7 +148,7 @@ def rated(
         around = sandwich_intervals(fit)
     effects = [
         StyleEffect(
-            style=STYLE[which],
+            style=FEATURES[which],
             points=float(ELO_PER_LOGIT * fit.style[k]),
             low=float(ELO_PER_LOGIT * around.style_low[k]),
             high=float(ELO_PER_LOGIT * around.style_high[k]),

@@ -30,14 +30,13 @@ from fairground.arena.battles import (
     voter_name,
     winner_of,
 )
-from fairground.arena.columns import OUTCOMES, STYLE, Battles, Ints
+from fairground.arena.columns import CODES, NO_STYLE, Battles, Ints
 from fairground.arena.facts import COLUMNS, Fact, prompt_of, style_of, tags_of
 from fairground.errors import DataError
 
 Coded = tuple[Ints, list[Any]]  # a column [n] as places in a list of its values
 
 _BATTLE = ("model_a", "model_b", "left", "right", "winner", *VOTER_COLUMNS)
-_NO_STYLE = (np.nan,) * len(STYLE)
 _STRAY_QUOTE = re.compile(rb'"(?<![,\n"]")(?=[^",\r\n])')  # neither opens nor closes a cell, nor is one of two
 
 
@@ -65,7 +64,7 @@ def _by_row(path: Path, wanted: Collection[Fact], named: Collection[str]) -> Bat
     for number, (where, cells) in enumerate(rows(path, named)):
         found.append(seen.codes(where, cells))
         if "style" in wanted:
-            styles.append(style_of(cells) or _NO_STYLE)
+            styles.append(style_of(cells) or NO_STYLE)
         if "prompt" in wanted:
             prompts.append(prompt_of(cells))
         if "category" in wanted or "language" in wanted:
@@ -115,7 +114,7 @@ class _Seen:
         who = voter_column(cells)
         self._columns[tuple(cells)] = left, right, who
         a, b = (self.models.setdefault(name, len(self.models)) for name in (battle.model_a, battle.model_b))
-        outcome, voter = OUTCOMES.index(battle.winner), self.voters.setdefault(battle.voter, len(self.voters))
+        outcome, voter = CODES[battle.winner], self.voters.setdefault(battle.voter, len(self.voters))
         self._model_cells |= {cells[left]: a, cells[right]: b}
         self._winner_cells[cells["winner"]] = outcome
         self._voter_cells[None if who is None else cells[who]] = voter
@@ -148,7 +147,7 @@ def _at_once(path: Path, facts: Collection[str]) -> Battles | None:
         )
     except (DataError, ValueError):
         return None
-    outcome = np.array([OUTCOMES.index(value) for value in values], dtype=np.int64)[winner]
+    outcome = np.array([CODES[value] for value in values], dtype=np.int64)[winner]
     battles = _battles(first, second, outcome, people)
     return None if (battles.first == battles.second).any() else battles
 

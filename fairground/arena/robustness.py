@@ -17,7 +17,7 @@ import numpy as np
 
 from fairground.arena.bootstrap import CLOSE, by_chords
 from fairground.arena.columns import Floats
-from fairground.arena.likelihood import inverse, maximise, parts_that_met, strong_parts
+from fairground.arena.likelihood import maximise, parts_that_met, strong_parts
 from fairground.arena.ratings import Rating, Ratings
 from fairground.arena.tally import Tally
 from fairground.errors import DataError
@@ -25,7 +25,7 @@ from fairground.errors import DataError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Whole:
-    """The fit of all votes: its tally, parameters [size] and generalised inverse of the information [size, size]."""
+    """The fit of all votes: its tally, parameters [nodes] and their model-based covariance [nodes, nodes]."""
 
     tally: Tally
     parameters: Floats
@@ -40,13 +40,10 @@ def with_robustness(found: Ratings) -> list[Rating]:
 
     Raises DataError for ratings under style control, whose votes are no longer alike.
     """
-    tally, choices = found.tally, found.tally.choices
-    if len(choices.style):
+    tally = found.tally
+    if len(tally.choices.style):
         raise DataError("Votes to flip are counted of ratings without style; leave out one of --style and --robust.")
-    merged = choices.merged()
-    parameters = maximise(merged, bool(strong_parts(merged).any()))
-    bread = inverse(merged.products(merged.information_weights(merged.probabilities(parameters))), choices.nodes)
-    whole = _Whole(tally, parameters, bread)
+    whole = _Whole(tally, found.fit.theta, found.fit.model_based)
     index = {name: i for i, name in enumerate(found.battles.models)}
     order = [row.model for row in found.rows if not row.outside]
     below = dict(pairwise(order))

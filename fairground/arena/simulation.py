@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 
+from fairground.arena.columns import POINTS
 from fairground.arena.fit import Fit
 from fairground.arena.integrity import NO_VOTE, judge_voter
 from fairground.arena.pairing import choose_pair, design, pair_probabilities
@@ -21,8 +22,6 @@ from fairground.arena.ratings import bradley_terry
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-POINTS = np.array([1.0, 0.0, 0.5, 0.5])  # of the left model, by outcome: left, right, tie, both bad
 
 
 def strengths(models: int, spread: float) -> Floats:

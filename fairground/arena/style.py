@@ -21,6 +21,7 @@ _BOLD = re.compile(r"\*\*(?=\S)[^*\n]+\*\*|(?<!\w)__(?=\S)[^_\n]+__(?!\w)")
 _FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})")
 
 Features = tuple[int, int, int, int]
+Counts = tuple[float, float, float, float]
 
 
 def features(text: str) -> Features:
@@ -37,7 +38,7 @@ def features(text: str) -> Features:
     )
 
 
-def difference(a: Features, b: Features) -> tuple[float, float, float, float]:
+def difference(a: Counts, b: Counts) -> Counts:
     """(a - b) / (a + b + 1) of each feature of two answers: above 0 where the first has more of it."""
     length, headings, lists, bold = ((x - y) / (x + y + 1) for x, y in zip(a, b, strict=True))
     return length, headings, lists, bold

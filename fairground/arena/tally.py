@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from fairground.arena.columns import BOTH_BAD, MODEL_A, MODEL_B, Battles, Floats, Ints, hashed
+from fairground.arena.columns import BOTH_BAD, MODEL_A, MODEL_B, POINTS, Battles, Floats, Ints, hashed
 from fairground.arena.likelihood import Choices
 from fairground.errors import DataError
 
@@ -17,7 +17,7 @@ BothBad = Literal["tie", "outside"]
 LEAST_PAIR_COUNT = 50  # battles of a pair below which a smaller number gives them no more weight, as arena-rank has it
 
 # What the first, the second and neither took, by outcome: model_a, model_b, tie, both_bad.
-_TOOK = np.array([[1.0, 0.0, 0.5, 0.5], [0.0, 1.0, 0.5, 0.5]])
+_TOOK = np.stack([POINTS, 1 - POINTS])
 _TOOK_OUTSIDE = np.array([[1.0, 0.0, 0.5, 0.0], [0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]])
 
 

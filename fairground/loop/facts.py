@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
+from fairground.arena.style import FEATURES
 from fairground.errors import VoteRefused
 
 TAG = re.compile(r"[a-z0-9][a-z0-9 _:+-]{0,39}")
 MOST_TAGS = 40
-STYLE = 4  # differences in length, headings, lists and bold
+STYLE = len(FEATURES)  # how many differences
 DECIMALS = 6  # to which numbers are rounded, so that every machine writes them alike
 HASH = re.compile(r"[0-9a-f]{16}")
 KNOWN = {"style", "tags", "language", "prompt", "turns", "times", "tokens"}

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fairground.arena.columns import OUTCOMES
+from fairground.arena.columns import CODES
 from fairground.arena.online import Online
 from fairground.arena.ratings import ELO_MEAN, ELO_PER_LOGIT, Ratings
 from fairground.loop.standings import ALL, LogEntry, Standings, View, canonical_bytes
@@ -63,8 +63,7 @@ class _Online:
         for name in (vote.model_a, vote.model_b):
             if name not in self._place:
                 self._place[name] = self._ratings.add_model()
-        outcome = OUTCOMES.index(vote.winner)
-        self._ratings.add(self._place[vote.model_a], self._place[vote.model_b], outcome)
+        self._ratings.add(self._place[vote.model_a], self._place[vote.model_b], CODES[vote.winner])
 
     def now(self) -> dict[str, float]:
         points = ELO_MEAN + ELO_PER_LOGIT * self._ratings.theta

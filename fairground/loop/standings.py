@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fairground.arena.columns import BOTH_BAD, OUTCOMES, Battles
+from fairground.arena.columns import BOTH_BAD, OUTCOMES, POINTS, Battles
 from fairground.arena.groups import battle_groups
 from fairground.arena.ratings import ELO_PER_LOGIT, Rating, Ratings, StyleEffect, rate, rated
 from fairground.arena.robustness import with_robustness
@@ -189,10 +189,6 @@ class Standings:
             found = rated(joined, both_bad="outside" if some_bad else "tie", style=view.style, prompt_cap=PROMPT_CAP)
         except DataError as error:
             return _nothing(str(error)), None
-        except np.linalg.LinAlgError:  # so few battles that strengths and style are one and the same
-            return _nothing(
-                "Too few votes of this kind tell the models apart; look at all votes, or without style."
-            ), None
         # The dearest of all numbers, and not defined where style makes votes unlike: of the table of all votes alone.
         every = with_robustness(found) if view == View(view.mode) else found.rows
         rows = [row for row in every if not row.outside]
@@ -262,7 +258,7 @@ def _pairs(battles: Battles, order: list[str] | None = None) -> dict[str, Any]:
     n = len(names)
     place = np.array([names.index(name) for name in battles.models])
     first, second = place[battles.first], place[battles.second]
-    points = np.array([1.0, 0.0, 0.5, 0.5])[battles.outcome]
+    points = POINTS[battles.outcome]
     took = np.bincount(first * n + second, points, n * n) + np.bincount(second * n + first, 1 - points, n * n)
     met = np.bincount(first * n + second, minlength=n * n) + np.bincount(second * n + first, minlength=n * n)
     return {"battles": met.reshape(n, n).tolist(), "points": took.reshape(n, n).tolist()}

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairground.arena.categories import TITLES, UNKNOWN
-from fairground.arena.columns import OUTCOMES, Battles
+from fairground.arena.columns import CODES, NO_STYLE, Battles
 
 Bools = NDArray[np.bool_]
 
 MODES = ("battle", "side_by_side")
 _BIT = {name: 1 << i for i, name in enumerate(TITLES)}
-_OUTCOME = {name: i for i, name in enumerate(OUTCOMES)}
 _TYPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "first": (np.int32, ()),
     "second": (np.int32, ()),
@@ -26,10 +25,9 @@ _TYPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "by": (np.int8, ()),
     "language": (np.int16, ()),
     "categories": (np.int32, ()),
-    "style": (np.float64, (4,)),
+    "style": (np.float64, (len(NO_STYLE),)),
     "seconds": (np.float32, (4,)),  # whole answer of a and b, first token of a and b
 }
-_NO_STYLE = (np.nan,) * 4
 
 
 class _Names(dict[str, int]):
@@ -63,14 +61,14 @@ class VoteColumns:
         times, style, prompt = body.get("times") or {}, body.get("style"), body.get("prompt")
         columns["first"][n] = self._models[body["model_a"]]
         columns["second"][n] = self._models[body["model_b"]]
-        columns["outcome"][n] = _OUTCOME[body["winner"]]
+        columns["outcome"][n] = CODES[body["winner"]]
         columns["voter"][n] = self._voters[body["voter"]]
         columns["prompt"][n] = -1 if prompt is None else int(prompt, 16) >> 1
         columns["mode"][n] = MODES.index(body["mode"])
         columns["by"][n] = self._by[body.get("by") or "uniform"]
         columns["language"][n] = self._languages[body.get("language") or UNKNOWN]
         columns["categories"][n] = sum(_BIT.get(tag, 0) for tag in set(body.get("tags") or ()))
-        columns["style"][n] = _NO_STYLE if style is None else style
+        columns["style"][n] = NO_STYLE if style is None else style
         a, b = times.get("a") or {}, times.get("b") or {}
         columns["seconds"][n] = [
             np.nan if value is None else value

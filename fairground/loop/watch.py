@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection
 
-from fairground.arena.columns import Battles, Floats
+from fairground.arena.columns import CODES, POINTS, Battles, Floats
 from fairground.arena.groups import largest_group
 from fairground.arena.integrity import FIRST_LOOK, NO_VOTE, Verdict, judge_voter, theta_without
 from fairground.arena.ratings import bradley_terry
@@ -30,8 +30,6 @@ BY = "tests"  # who put somebody in quarantine, in the log
 EVERY = 10.0  # seconds between looks
 FEW = 0.01  # share of all votes below which a voter's are taken out of the ratings by one step; else by a fit
 MOST_LEFT = 10_000  # battles of a voter that are looked through for those they left without a vote
-OUTCOMES = {"model_a": 0, "model_b": 1, "tie": 2, "both_bad": 3}
-POINTS = np.array([1.0, 0.0, 0.5, 0.5])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +105,7 @@ class Watch:
         if community is None:
             return None
         votes = [entry for entry in entries if entry.kind == "vote" and entry.body["mode"] == "battle"]
-        life = [(e.at, e.body["model_a"], e.body["model_b"], OUTCOMES[e.body["winner"]]) for e in votes]
+        life = [(e.at, e.body["model_a"], e.body["model_b"], CODES[e.body["winner"]]) for e in votes]
         life += [(one.opened, one.model_a, str(one.model_b), NO_VOTE) for one in self._left(voter)]
         place = community.place
         known = sorted(battle for battle in life if battle[1] in place and battle[2] in place)

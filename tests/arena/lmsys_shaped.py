@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from fairground.arena.columns import STYLE, Battles
+from fairground.arena.columns import Battles
+from fairground.arena.style import FEATURES
 
 NUMBERS = Path(__file__).with_name("arena_rank.json")
 RIDGE = 1e-5
@@ -53,7 +54,7 @@ def frame(found: Battles) -> Any:
     names, said = np.array(found.models), np.array(["model_a", "model_b", "tie", "tie (bothbad)"])
     columns = {"model_a": names[found.first], "model_b": names[found.second], "winner": said[found.outcome]}
     if found.style is not None:
-        columns |= dict(zip(STYLE, found.style.T, strict=True))
+        columns |= dict(zip(FEATURES, found.style.T, strict=True))
     return pandas.DataFrame(columns)
 
 
@@ -65,8 +66,8 @@ def arena_rank(found: Battles, *, style: bool, reweight: bool, tight: bool) -> d
 
     ends = {"ftol": 1e-15, "gtol": 1e-12} if tight else {}
     if style:
-        pairs = ContextualPairDataset.from_pandas(frame(found), list(STYLE), reweighted=reweight)
-        model = ContextualBradleyTerry(len(pairs.competitors), len(STYLE), reg=RIDGE, hessian_reg=RIDGE, **ends)
+        pairs = ContextualPairDataset.from_pandas(frame(found), list(FEATURES), reweighted=reweight)
+        model = ContextualBradleyTerry(len(pairs.competitors), len(FEATURES), reg=RIDGE, hessian_reg=RIDGE, **ends)
     else:
         pairs = PairDataset.from_pandas(frame(found), reweighted=reweight)
         # It takes the ridge times the battles where it does not reweight them, and as it is where it does.

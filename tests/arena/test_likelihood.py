@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from fairground.arena.columns import Battles
-from fairground.arena.ratings import ELO_PER_LOGIT, rate, rated
+from fairground.arena.ratings import ELO_PER_LOGIT, rated
 
 TOOK = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0, 0, 1]])
 
@@ -115,7 +115,7 @@ def test_two_models_and_neither_are_arithmetic() -> None:
         np.full(100, -1, dtype=np.int32),
         np.full(100, -1, dtype=np.int64),
     )
-    rows = {row.model: row for row in rate(battles, both_bad="outside")}
+    rows = {row.model: row for row in rated(battles, both_bad="outside").rows}
     a, b, neither = (rows[name].rating for name in ("a", "b", "neither (both are bad)"))
     assert a - b == pytest.approx(400 * np.log10(35 / 25), abs=1e-6)
     assert a - neither == pytest.approx(400 * np.log10(35 / 40), abs=1e-6)

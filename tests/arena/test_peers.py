@@ -17,7 +17,7 @@ CASES = [(name, style, reweight) for name in shaped.SHAPES for style in (False, 
 
 
 def ours(name: str, style: bool, reweight: bool, ridge: float) -> dict[str, list[float]]:
-    rows = rate(shaped.battles(name), style=style, reweight=reweight, ridge=ridge)
+    rows = rated(shaped.battles(name), style=style, reweight=reweight, ridge=ridge).rows
     return {row.model: [row.rating, row.low, row.high] for row in rows}
 
 

@@ -147,4 +147,4 @@ def test_the_largest_group_can_be_ranked_alone() -> None:
     assert {row.model for row in rate(largest_group(columns(battles)))} == {"c", "d", "e"}
     # Where some votes choose neither, the option outside joins the groups.
     joined = [*battles, Battle("a", "b", "both_bad"), Battle("c", "d", "both_bad")]
-    assert len(rate(joined, both_bad="outside")) == 6
+    assert len(rated(joined, both_bad="outside").rows) == 6
