@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from circumstances import circumstances
 
 PROMPT_TOKENS, OUTPUT_TOKENS = 512, 64
 
@@ -109,16 +109,13 @@ def main() -> None:
         }
         for name in rounds["fairground"][0]
     }
-    import importlib.metadata
-
     about = {
         "model": "SmolLM2-135M-Instruct, Q4_1 GGUF, run in bfloat16",
         "prompt_tokens": PROMPT_TOKENS,
         "output_tokens": OUTPUT_TOKENS,
-        "threads": os.cpu_count(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: importlib.metadata.version(name) for name in ("fairground", "torch", "transformers")},
-        "command": f"python benchmarks/against_transformers.py --rounds {options.rounds}",
+        **circumstances(
+            f"python benchmarks/against_transformers.py --rounds {options.rounds}", "torch", "transformers"
+        ),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"about": about, "summary": summary, "rounds": rounds}, indent=1) + "\n")

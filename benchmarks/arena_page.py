@@ -14,7 +14,6 @@ import argparse
 import http.client
 import json
 import multiprocessing
-import platform
 import random
 import statistics
 import subprocess
@@ -26,9 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from circumstances import circumstances
 from sqlalchemy import insert
 
-from fairground import __version__
 from fairground.governance.chain import canonical, seal
 from fairground.loop.ledger import Ledger
 from fairground.loop.people import People
@@ -61,8 +60,7 @@ def main() -> None:
         "votes": arguments.votes,
         "models": arguments.models, "connections": arguments.connections,
         "per_second": arguments.pace, "votes_per_second": arguments.voting, "seconds": arguments.seconds,
-        "threads": multiprocessing.cpu_count(), "machine": platform.machine(), "versions": {"fairground": __version__},
-        "command": f"python benchmarks/arena_page.py --seconds {arguments.seconds:g}",
+        **circumstances(f"python benchmarks/arena_page.py --seconds {arguments.seconds:g}"),
     }  # fmt: skip
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")

@@ -11,10 +11,8 @@ every round the whole log is audited, and holds every vote that was acknowledged
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import sqlite3
 import sys
 import tempfile
@@ -25,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from circumstances import circumstances
 
-from fairground import __version__
 from fairground.governance.chain import canonical, seal
 from fairground.loop.audit import audit
 from fairground.loop.ledger import Ledger, Receipt
@@ -176,12 +174,13 @@ def main() -> None:
             speeds = {name: round(found[-1]["per_s"]) for name, found in rounds.items()}
             print(f"round {number + 1}", speeds, file=sys.stderr)
         size = (Path(folder) / "fairground.db").stat().st_size
-    versions = {"fairground": __version__, "sqlalchemy": importlib.metadata.version("sqlalchemy")}
     about = {
-        "stored": options.stored, "clients": options.threads, "seconds": options.seconds, "machine": platform.machine(),
-        "threads": os.cpu_count(), "versions": {**versions, "SQLite": sqlite3.sqlite_version},
-        "command": f"python benchmarks/arena_votes.py --rounds {options.rounds}",
-    }  # fmt: skip
+        "stored": options.stored,
+        "clients": options.threads,
+        "seconds": options.seconds,
+        **circumstances(f"python benchmarks/arena_votes.py --rounds {options.rounds}", "sqlalchemy"),
+    }
+    about["versions"]["SQLite"] = sqlite3.sqlite_version
     found = {"about": about, "bytes": size, "disk": disk, "audited_per_s": audits, "rounds": rounds}
     options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

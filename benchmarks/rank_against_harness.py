@@ -11,10 +11,8 @@ times, which the harness does not, and with `--no-times`. Wall clocks hold every
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from against_transformers import gguf
+from circumstances import circumstances
 from harness_reference import prepare
 
 import fairground.evaluation
@@ -96,11 +95,14 @@ def main() -> None:
             print(number + 1, turn, flush=True)
             rounds.append(turn)
     about = {
-        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF, run in bfloat16", "threads": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {n: importlib.metadata.version(n) for n in ("fairground", "torch", "transformers", "lm-eval")},
-        "command": f"python benchmarks/rank_against_harness.py SHARED --rounds {options.rounds}",
-    }  # fmt: skip
+        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF, run in bfloat16",
+        **circumstances(
+            f"python benchmarks/rank_against_harness.py SHARED --rounds {options.rounds}",
+            "torch",
+            "transformers",
+            "lm-eval",
+        ),
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"about": about, "rounds": rounds}, indent=1) + "\n", encoding="utf-8")
 

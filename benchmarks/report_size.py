@@ -12,10 +12,7 @@ all pairs of models on all items by 10,000 resamples. Needs the browser of the t
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import random
 import sys
 import tempfile
@@ -25,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from circumstances import circumstances
 
-from fairground import __version__
 from fairground.evaluation import pareto
 from fairground.evaluation.comparison import compare_differences
 from fairground.evaluation.intervals import RESAMPLES
@@ -126,14 +123,7 @@ def main() -> None:
     about = {
         "models": given.models,
         "items": given.items,
-        "threads": os.cpu_count(),
-        "machine": platform.machine(),
-        "versions": {
-            "fairground": __version__,
-            "numpy": np.__version__,
-            "playwright": importlib.metadata.version("playwright"),
-        },
-        "command": f"python benchmarks/report_size.py --rounds {given.rounds}",
+        **circumstances(f"python benchmarks/report_size.py --rounds {given.rounds}", "numpy", "playwright"),
     }
     whole = "all" if "items are on this page" not in page else "some"
     found = {"about": about, "bytes": len(page.encode()), "shown": whole, "built_s": built, "rounds": rounds}

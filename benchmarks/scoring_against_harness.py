@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.metadata
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from against_transformers import gguf
+from circumstances import circumstances
 
 Item = tuple[str, list[str], int]  # context, choices, which is right
 
@@ -135,11 +133,14 @@ def main() -> None:
                 print(number + 1, task, name, results[name][-1], flush=True)
         tasks[task] = {"batch": best, "tried": tried, "rounds": results}
     about = {
-        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF, run in bfloat16", "threads": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {n: importlib.metadata.version(n) for n in ("fairground", "torch", "transformers", "lm-eval")},
-        "command": f"python benchmarks/scoring_against_harness.py DATA --rounds {options.rounds}",
-    }  # fmt: skip
+        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF, run in bfloat16",
+        **circumstances(
+            f"python benchmarks/scoring_against_harness.py DATA --rounds {options.rounds}",
+            "torch",
+            "transformers",
+            "lm-eval",
+        ),
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"about": about, "tasks": tasks}, indent=1) + "\n")
 

@@ -14,7 +14,6 @@ import asyncio
 import importlib.metadata
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any
 
 import psutil
 from against_transformers import gguf
+from circumstances import circumstances
 
 CHATS, WRITTEN = 32, 128
 WORDS = (
@@ -209,14 +209,12 @@ def main() -> None:
             own |= asyncio.run(memory(url, process, options.requests))
     print(own)
     about = {
-        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF", "threads": len(os.sched_getaffinity(0)),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: importlib.metadata.version(name) for name in ("fairground", "torch")},
-        "command": f"python benchmarks/serving_against_peers.py --rounds {options.rounds} --peers DIR",
-    }  # fmt: skip
+        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF",
+        **circumstances(f"python benchmarks/serving_against_peers.py --rounds {options.rounds} --peers DIR", "torch"),
+    }
     if peers:
         sys.path.append(peers)
-        about["versions"]["xllamacpp"] = importlib.metadata.version("xllamacpp")  # type: ignore[index]
+        about["versions"]["xllamacpp"] = importlib.metadata.version("xllamacpp")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"about": about, "rounds": rounds, "own": own}, indent=1) + "\n")
 
