@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from textwrap import wrap
 
 import altair as alt
 import vl_convert
 
 from fairground.arena.ratings import Rating
-from fairground.errors import DataError
 
 _INK, _MUTED, _GRID, _ACCENT, _OPTION = "#1a1a1a", "#5f6368", "#e3e3e0", "#1f4e79", "#b3541e"
 _FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
@@ -20,24 +17,9 @@ _WIDTH = 520
 _LONGEST_LABEL = 260  # pixels
 
 
-def interval_plot(rows: Sequence[Rating], path: Path, *, title: str, subtitle: str, source: str) -> None:
-    """Writes an SVG of the rows in their order, best first; it appears whole or not at all.
-
-    Raises DataError where the name does not end in .svg or the file cannot be written.
-    """
-    if path.suffix.lower() != ".svg":
-        raise DataError(f"{path.name} does not end in .svg, which is what the picture is written as; name it so.")
-    svg = vl_convert.vegalite_to_svg(_chart(rows, title, subtitle, source).to_dict())
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(svg)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error
+def interval_plot(rows: Sequence[Rating], *, title: str, subtitle: str, source: str) -> str:
+    """An SVG of the rows in their order, best first."""
+    return str(vl_convert.vegalite_to_svg(_chart(rows, title, subtitle, source).to_dict()))
 
 
 def _chart(rows: Sequence[Rating], title: str, subtitle: str, source: str) -> alt.LayerChart:

@@ -93,7 +93,7 @@ class _Ratings:
             table.add_column(columns[key], justify=justify, no_wrap=True)
         for row in self.rows:
             outside = getattr(row, "outside", False)
-            rank = "–" if outside else _span(row.rank_low, row.rank_high)
+            rank = "–" if outside else span(row.rank_low, row.rank_high)
             cells = [Text(rank), Text(_printable(row.model), style="italic" if outside else "")]
             table.add_row(*cells, *(_cell(row, key) for key in shown))
         return table
@@ -104,8 +104,7 @@ def _cell(row: RatedModel, key: str) -> Text:
         return Text(_points(row.rating), style="bold")
     if key == "interval":
         low, high = _points(row.low), _points(row.high)
-        # A dash after a minus sign could be read as either.
-        return Text(f"{low} to {high}" if low.startswith("−") else f"{low}–{high}")
+        return Text(between(low, high))
     if key == "votes":
         return Text(f"{row.votes:,.0f}")
     value = getattr(row, _FIELDS.get(key, key), None)
@@ -124,7 +123,13 @@ def _points(rating: float) -> str:
     return f"{rating:.0f}".replace("-", "−")
 
 
-def _span(low: int, high: int) -> str:
+def between(low: str, high: str) -> str:
+    """An interval of two numbers as they are shown; a dash after a minus sign could be read as either."""
+    return f"{low} to {high}" if low.startswith("−") else f"{low}–{high}"
+
+
+def span(low: int, high: int) -> str:
+    """An interval of ranks."""
     return f"{low}" if low == high else f"{low}–{high}"
 
 

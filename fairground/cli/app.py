@@ -17,6 +17,7 @@ from fairground import __version__
 from fairground.errors import MissingExtra, RequestError, UnknownModel
 
 if TYPE_CHECKING:
+    from fairground.hub.catalogue import Entry
     from fairground.hub.reference import Reference
     from fairground.models.decoder import Decoder
     from fairground.models.tokenizer import Tokenizer
@@ -95,17 +96,14 @@ class Opening:
             return open_remote(reference.target)
         with needs_local("Running models here"):
             from fairground.engine.local import open_model
-        from fairground.hub.catalogue import lookup
-
-        path = self._located(reference)
-        named = reference.kind == "catalogue" and not reference.target.startswith("hf:")
+        path, entry = self._located(reference), entry_of(reference)
         return open_model(
             path,
             name=reference.name,
             precision=reference.precision,  # type: ignore[arg-type]
             device=self.device,
             threads=self.threads,
-            licence=lookup(reference.target).licence if named else None,
+            licence=entry.licence if entry else None,
             deterministic=self.deterministic,
             allow_pickle=self.allow_pickle,
             # Only where somebody watches: elsewhere standard error is for what went wrong.
@@ -154,6 +152,28 @@ class Opening:
         if path is None:
             raise UnknownModel(f"{reference.target} is not here; run 'fairground pull {reference.target}'.")
         return path
+
+
+def entry_of(reference: Reference) -> Entry | None:
+    """What the catalogue says of a model that was named from it; None of any other."""
+    from fairground.hub.catalogue import lookup
+
+    named = reference.kind == "catalogue" and not reference.target.startswith("hf:")
+    return lookup(reference.target) if named else None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all. Raises OSError, and then nothing is left."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def pull_model(name: str, source: str, allow_pickle: bool) -> Path:

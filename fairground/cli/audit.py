@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import TextColumn
 
-from fairground.cli.app import Json, app, bar, out
+from fairground.cli.app import Json, app, bar, out, write_whole
 from fairground.cli.arena import DatabaseOption, arena_database
 from fairground.errors import RequestError, StoreError
 
@@ -98,15 +97,9 @@ def _remember(database: Database, number: int, digest: str) -> None:
     path, known = _file(), _all()
     known[_name(database)] = {str(number): digest}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(known, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_whole(path, json.dumps(known, indent=1, sort_keys=True))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StoreError(f"{path} cannot be written ({error.strerror}), so this audit is not remembered.") from error
 
 

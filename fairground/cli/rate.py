@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairground.cli.app import Json, app, out
+from fairground.cli.app import Json, app, out, write_whole
 from fairground.errors import DataError, RequestError
 
 if TYPE_CHECKING:
@@ -176,17 +176,22 @@ def _draw(found: Ratings, path: Path, record: bool, title: str) -> None:
     from fairground.arena import record as published
     from fairground.arena.plot import interval_plot
 
+    if path.suffix.lower() != ".svg":
+        raise DataError(f"{path.name} does not end in .svg, which is what the picture is written as; name it so.")
     models, votes = len(found.battles.models), len(found.battles)
     said = f"{votes:,} votes on {models} models. Dots are ratings, lines 95% intervals; 400 points are odds of 10 to 1."
     if found.effects:
         said += " Controlled for the length and markup of the answers."
-    interval_plot(
+    svg = interval_plot(
         found.rows,
-        path,
         title="How people rate language models" if not record else "How people rated language models in 2023",
         subtitle=said,
         source=published.ATTRIBUTION if record else f"Votes: {Path(title).name}.",
     )
+    try:
+        write_whole(path, svg)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error
 
 
 def _record_notes() -> list[str]:

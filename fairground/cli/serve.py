@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 PER_MINUTE = 600  # requests of one key, where nothing else was said
 
+Host = Annotated[str, typer.Option(help="127.0.0.1 for this machine alone; 0.0.0.0 for every machine that reaches it.")]
+Port = Annotated[int, typer.Option(help="0 takes one that is free.", min=0, max=65535)]
+
 
 @app.command(epilog="Example: fairground serve smollm2 commons-llama-4m --port 8000")
 def serve(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models to serve, under these names.")],
-    host: Annotated[
-        str, typer.Option(help="127.0.0.1 for this machine alone; 0.0.0.0 for every machine that reaches it.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes one that is free.", min=0, max=65535)] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     max_running: Annotated[
         int, typer.Option(help="Answers written or waiting at a time; more are refused with 429.", min=1)
     ] = 512,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairground.cli.app import AllowPickle, Device, Opening, Threads, app, err, out
+from fairground.cli.app import AllowPickle, Device, Opening, Threads, app, entry_of, err, out
+from fairground.cli.serve import Host, Port, gate_of
 from fairground.errors import CapabilityError, RequestError
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ def up(
         list[str] | None,
         typer.Argument(metavar="[MODEL...]", help="Models that people meet (default: all that are on this machine)."),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="127.0.0.1 for this machine alone; 0.0.0.0 for every machine that reaches it.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes one that is free.", min=0, max=65535)] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     database: Annotated[
         str | None, typer.Option("--database", help="Where all is kept; the default is in the state folder.")
     ] = None,
@@ -43,7 +42,6 @@ def up(
     The site is there at once; models are opened in the background. Where other machines can reach it, the API asks for
     a key of `fairground keys`.
     """
-    from fairground.cli.serve import gate_of
     from fairground.hub.home import home
     from fairground.hub.reference import parse
     from fairground.loop.ledger import Ledger
@@ -101,11 +99,9 @@ def _here() -> list[str]:
 
 
 def _offer(settings: Opening, reference: Reference) -> Offer:
-    from fairground.hub.catalogue import lookup
     from fairground.web.models import Offer
 
-    named = reference.kind == "catalogue" and not reference.target.startswith("hf:")
-    entry = lookup(reference.target) if named else None
+    entry = entry_of(reference)
     return Offer(
         reference.name,
         partial(settings.open, reference),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from fairground.errors import ArenaRefusal
+from fairground.store.people import Person
 from fairground.web.page import page
 from fairground.web.site import Site, site_of
 from fairground.web.visitor import (
@@ -144,18 +145,17 @@ def delete(request: Request, sure: Text = "") -> Response:
 @router.get("/settings/my-data.json")
 def my_data(request: Request) -> Response:
     """Everything that is kept of the person, as a file."""
-    found = as_json(site_of(request), session_of(request).person.id)
+    found = as_json(site_of(request), session_of(request).person)
     headers = {"content-disposition": 'attachment; filename="my-data.json"'}
     return Response(json.dumps(found, ensure_ascii=False, indent=1), media_type="application/json", headers=headers)
 
 
-def as_json(site: Site, person: str) -> dict[str, Any]:
+def as_json(site: Site, person: Person) -> dict[str, Any]:
     """A person's facts, conversations and entries of the log. Models of open battles are left out."""
-    someone = next(one for one in site.people.people(guests=True) if one.id == person)
     conversations, before = [], None
-    while battles := site.conversations.mine(person, before=before):
+    while battles := site.conversations.mine(person.id, before=before):
         for battle in battles:
-            shown = site.conversations.read(battle.id, person)
+            shown = site.conversations.read(battle.id, person.id)
             text = shown.conversation
             conversations.append(
                 {
@@ -177,15 +177,15 @@ def as_json(site: Site, person: str) -> dict[str, Any]:
             )
         before = battles[-1].opened
     return {
-        "name": someone.name,
-        "pseudonym": someone.pseudonym,
-        "role": someone.role,
-        "consent": someone.consent,
-        "made": someone.made,
+        "name": person.name,
+        "pseudonym": person.pseudonym,
+        "role": person.role,
+        "consent": person.consent,
+        "made": person.made,
         "conversations": conversations,
         "log": [
             {"number": entry.number, "at": entry.at, "kind": entry.kind, "body": entry.body, "hash": entry.hash}
-            for entry in site.ledger.entries_of(someone.pseudonym)
+            for entry in site.ledger.entries_of(person.pseudonym)
         ],
     }
 

@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import Request
 from markupsafe import Markup
 
+from fairground.evaluation.columns import listing
 from fairground.loop.ledger import Ledger
 from fairground.loop.live import LiveStandings
 from fairground.loop.measured import MEASURES, Measured, newest_measures
@@ -86,7 +87,7 @@ def lead(data: Mapping[str, Any]) -> str:
     elif len(ahead) == len(models):
         said = f"The votes do not yet tell any of these {len(models)} models apart for sure."
     elif len(ahead) <= 3:
-        said = f"{_listed(ahead)} lead, and the votes do not yet tell them apart."
+        said = f"{listing(ahead)} lead, and the votes do not yet tell them apart."
     else:
         said = f"{first['model']} has the highest rating, and {len(ahead) - 1} others may be as good."
     few = sum(row["preliminary"] for row in models)
@@ -116,10 +117,6 @@ def _plain(cell: object) -> object:
     if isinstance(cell, str) and cell[:1] in "=+-@\t\r":
         return f"'{cell}"
     return "" if cell is None else cell
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 class _Measures:

@@ -15,12 +15,13 @@ from markupsafe import Markup
 from fairground.arena import record as published
 from fairground.arena.categories import LANGUAGES, RULES, TITLES, UNKNOWN
 from fairground.arena.style import FEATURES
+from fairground.arena.table import span
 from fairground.errors import ArenaRefusal
 from fairground.loop.standings import PRELIMINARY, PROMPT_CAP, View
 from fairground.loop.vote_columns import MODES
 from fairground.web.board import live_of
 from fairground.web.board_charts import intervals
-from fairground.web.board_rows import BY_KEY, COLUMNS, Row, interval, points, seconds, span
+from fairground.web.board_rows import BY_KEY, COLUMNS, Row, interval, points, seconds
 from fairground.web.page import page
 
 router = APIRouter()
@@ -121,11 +122,10 @@ def language_name(code: str) -> str:
     return "Undetermined" if code == UNKNOWN else LANGUAGES.get(code, code)
 
 
+@cache
 def method_tables() -> list[dict[str, Any]]:
-    """The tables that benchmarks/arena_simulations.py wrote: title, columns, rows, a note. Empty without them."""
+    """The tables that benchmarks/arena_simulations.py wrote: title, columns, rows, a note."""
     file = resources.files("fairground.web").joinpath("methods.json")
-    if not file.is_file():
-        return []
     return list(json.loads(file.read_text(encoding="utf-8")).values())
 
 

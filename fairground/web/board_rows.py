@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from fairground.arena.table import between, span
+from fairground.evaluation.columns import DASH, parameters
 from fairground.loop.measured import Measured
 
 Row = Mapping[str, Any]  # a model of a leaderboard, with its measures under "measured"
-DASH = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +36,15 @@ def points(value: float) -> str:
     return f"{value:,.0f}".replace("-", "−")
 
 
-def span(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low}–{high}"
-
-
 def interval(row: Row) -> str:
-    low, high = points(row["low"]), points(row["high"])
-    return f"{low} to {high}" if "−" in low + high else f"{low}–{high}"
+    return between(points(row["low"]), points(row["high"]))
 
 
 def seconds(value: float | None) -> str:
+    """A duration for people."""
     if value is None:
         return DASH
     return f"{value * 1000:,.0f} ms" if value < 1 else f"{value:,.1f} s"
-
-
-def size(parameters: int | None) -> str:
-    if parameters is None:
-        return DASH
-    for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if parameters >= scale:
-            return f"{parameters / scale:.3g}{unit}"
-    return f"{parameters:,}"
 
 
 def model_link(name: str) -> Markup:
@@ -155,7 +143,7 @@ COLUMNS = (
     Column("order", "Sentence order", "coherence as a reader: passages told from their sentences in another order; "
            "50% is chance", _measure("coherence"), _percent("coherence")),
     Column("parameters", "Parameters", "how many numbers the model is made of",
-           lambda row: row["parameters"], lambda row: Markup("{}").format(size(row["parameters"])), falling=False),
+           lambda row: row["parameters"], lambda row: Markup("{}").format(parameters(row)), falling=False),
     Column("licence", "Licence", "of the weights", lambda row: row["licence"], _text("licence"), falling=False,
            number=False),
     Column("organisation", "Organisation", "who made it", lambda row: row["organisation"], _text("organisation"),

@@ -8,6 +8,7 @@ from typing import Any
 from fairground.arena.categories import categories, language
 from fairground.arena.style import difference, features
 from fairground.loop.ledger import Ledger
+from fairground.web.board_rows import seconds
 from fairground.web.talks import Answer, Talk, Turn
 
 REASONS = {
@@ -20,13 +21,6 @@ REASONS = {
     "right-length": "Right length",
     "safer": "Safer",
 }
-
-
-def seconds(value: float | None) -> str:
-    """A duration for people."""
-    if value is None:
-        return "–"
-    return f"{value * 1000:,.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
 def size(parameters: int | None) -> str:

@@ -8,14 +8,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from fairground.arena.categories import TITLES
+from fairground.arena.table import span
 from fairground.errors import ArenaRefusal, UnknownModel
+from fairground.evaluation.columns import parameters as count
 from fairground.hub.catalogue import Entry, lookup
-from fairground.loop.conversations import Conversations, Shown
+from fairground.loop.conversations import Shown
 from fairground.loop.measured import Measured
 from fairground.loop.standings import View
 from fairground.web.board import Live, live_of
 from fairground.web.board_pages import language_name
-from fairground.web.board_rows import interval, points, seconds, size, span
+from fairground.web.board_rows import interval, points, seconds
 from fairground.web.markdown import as_html
 from fairground.web.page import page
 from fairground.web.site import site_of
@@ -52,7 +54,7 @@ def model_page(request: Request, name: str) -> HTMLResponse:
         ratings=_by_category(live, name),
         measured=_measured(prepared["measured"] if prepared else {}),
         times=row and [("Whole answer", seconds(row["seconds"])), ("First token", seconds(row["first_token_s"]))],
-        examples=[_example(shown, name) for shown in Conversations(site.ledger).examples(name, limit=EXAMPLES)],
+        examples=[_example(shown, name) for shown in site.conversations.examples(name, limit=EXAMPLES)],
     )
 
 
@@ -70,7 +72,7 @@ def _facts(facts: Any, card: Entry | None) -> list[tuple[str, str]]:
     known = [
         ("Made by", facts.get("organisation")),
         ("Family", card and card.family),
-        ("Parameters", size(parameters) if parameters else None),
+        ("Parameters", count({"parameters": parameters}) if parameters else None),
         ("Licence", licence),
         ("Offered for battles", None if "offered" not in facts else "yes" if facts["offered"] else "not now"),
         ("Source", card and card.source),

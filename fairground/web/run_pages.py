@@ -16,7 +16,6 @@ from fairground.evaluation.report import finding, html_report
 from fairground.evaluation.sentences import sentences
 from fairground.store.database import Database
 from fairground.store.runs import StoredRun, find_run, list_runs
-from fairground.web.board_rows import size
 from fairground.web.page import page
 from fairground.web.site import site_of
 
@@ -44,7 +43,7 @@ def run_page(request: Request, id_: str) -> HTMLResponse:
     rows = [
         {
             "model": c.name(model),
-            "size": size(model.get("parameters")),
+            "size": c.parameters(model),
             "cells": [_cell(column, model) for column in columns],
         }
         for model in c.ranked(leaderboard)

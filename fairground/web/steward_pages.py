@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fairground.errors import ArenaRefusal
 from fairground.loop.arena_settings import CHOICES, DEFAULTS, SHARES
+from fairground.loop.people import Role
 from fairground.loop.watch import BY
 from fairground.store.people import Person
 from fairground.web.page import page
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/steward", dependencies=[Depends(steward_of)])
 Steward = Annotated[Person, Depends(steward_of)]
 Text = Annotated[str, Form(max_length=500)]
 Posted = [Depends(check_form)]
-ROLES = ("reader", "contributor", "maintainer", "steward")
+ROLES = get_args(Role)
 LIMITS = {
     "guests_may_vote": ("Guests may vote", "Without it, whoever votes has signed up."),
     "votes_per_day": ("Votes a day of a person with a name", ""),

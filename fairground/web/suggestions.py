@@ -21,7 +21,5 @@ class Domain:
 @cache
 def suggestions() -> tuple[Domain, ...]:
     """All of them, in the file's order."""
-    if not PROMPTS.exists():
-        return ()
     found = tomllib.loads(PROMPTS.read_text(encoding="utf-8"))
     return tuple(Domain(one["title"], tuple(one["prompts"])) for one in found["domains"])

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -15,8 +16,8 @@ from starlette.concurrency import run_in_threadpool
 
 from fairground.errors import ArenaRefusal
 from fairground.loop.ledger import LONGEST_COMMENT
+from fairground.serving.answers import event
 from fairground.serving.app import EventStream
-from fairground.types import Sampling
 from fairground.web.board import live_of
 from fairground.web.facts import REASONS, energy, for_the_log, of_model, size
 from fairground.web.page import page, part
@@ -169,15 +170,11 @@ async def _stream(request: Request, talk: Talk, prompt: str, *, again: bool = Fa
 async def _as_events(events: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
     async with aclosing(events):
         try:
-            async for event in events:
-                yield _event(event)
+            async for one in events:
+                yield event(one)
         except Exception as error:
             logging.getLogger("fairground.web").error("a turn failed", exc_info=error)
-            yield _event({"error": told(error)[1]})
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+            yield event({"error": told(error)[1]})
 
 
 @router.post("/talks/{id_}/stop", dependencies=[Depends(check_form)])
@@ -289,7 +286,6 @@ def as_markdown(talk: Talk) -> str:
 
 def as_json(talk: Talk) -> dict[str, Any]:
     """A conversation with all that is known of it; of a blind one, neither names nor what could tell them."""
-    sampling = Sampling(talk.choices.temperature, top_p=talk.choices.top_p, max_tokens=talk.choices.max_tokens)
     turns = []
     for turn in talk.turns:
         answers = []
@@ -306,12 +302,9 @@ def as_json(talk: Talk) -> dict[str, Any]:
         "mode": talk.mode,
         "models": talk.names,
         "system": talk.system,
-        "sampling": {
-            "temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens,
-            "seed": talk.choices.seed,
-        },
+        "sampling": asdict(talk.choices),
         "turns": turns,
-    }  # fmt: skip
+    }
 
 
 def _own(request: Request, id_: str) -> Talk:

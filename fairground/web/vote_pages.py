@@ -8,12 +8,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from fairground.arena.table import span
 from fairground.store.battles import StoredBattle
 from fairground.web.board import live_of
 from fairground.web.board_charts import intervals
-from fairground.web.board_rows import interval, points, span
+from fairground.web.board_rows import interval, points
 from fairground.web.page import page
 from fairground.web.site import site_of
+from fairground.web.visitor import visitor_of
 
 router = APIRouter()
 PAGE = 50
@@ -23,8 +25,7 @@ SAID = {"model_a": "{a} is better", "model_b": "{b} is better", "tie": "Tie", "b
 @router.get("/votes")
 def my_votes(request: Request, before: int | None = None) -> HTMLResponse:
     """The personal leaderboard and the battles of whoever asks; guests have them too, as long as their cookie lives."""
-    visitor = getattr(request.state, "visitor", None)
-    person = visitor and visitor.person
+    person = visitor_of(request).person
     if person is None:
         return page(request, "votes.html", personal=None, groups=[], battles=[], more=None)
     site = site_of(request)
