@@ -26,7 +26,6 @@ from harness_reference import prepare
 
 import fairground.evaluation
 from fairground.evaluation.suite import DATA
-from fairground.evaluation.tasks.multiple_choice import CHOICES_ONLY
 
 BATCH = 4
 
@@ -47,7 +46,7 @@ def ours(folder: Path, out: Path, *options: str) -> dict[str, float]:
     command = [str(Path(sys.executable).with_name("fairground")), "rank", str(gguf()), "--shots", "5", *options]
     took = timed([*command, "--suite", str(folder / "both"), "--out", str(out / "rank")], environment)
     lines = (out / "rank" / "scores.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if "accuracy" in row and row["task"] != CHOICES_ONLY]
+    rows = [row for row in map(json.loads, lines) if "accuracy" in row]
     return {"wall_s": took, "items": len(rows), "accuracy": sum(row["accuracy"] for row in rows) / len(rows)}
 
 

@@ -76,14 +76,13 @@ class LocalGenerator(Tokenized):
         return stream
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
-        """Log-likelihoods as lm-evaluation-harness defines them; see `Reading.pair` for what is scored after what.
+        """Log-likelihoods as lm-evaluation-harness defines them; see `Reading.pairs` for what is scored after what.
 
         What is too long for the model loses tokens at the left, and the score says how many. Raises RequestError for an
         empty continuation.
         """
         pairs, lost = [], []
-        for number, request in enumerate(requests):
-            context, continuation = self._reading.pair(request, number)
+        for number, (context, continuation) in enumerate(self._reading.pairs(requests)):
             over = max(0, len(context) + len(continuation) - 1 - self._context)
             if over >= len(context):
                 raise RequestError(

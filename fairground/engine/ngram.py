@@ -64,7 +64,7 @@ class NGramGenerator(Tokenized):
 
         Raises RequestError for an empty continuation.
         """
-        pairs = [self._reading.pair(request, number) for number, request in enumerate(requests)]
+        pairs = self._reading.pairs(requests)
         return [self._score(context, continuation) for context, continuation in pairs]
 
     def _score(self, context: list[int], continuation: list[int]) -> Score:

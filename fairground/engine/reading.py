@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from fairground.engine.answer import LocalStream
 from fairground.engine.constraint import Structures
@@ -52,7 +51,6 @@ class Reading:
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer.chat_template, special_tokens=tokenizer.special_tokens)
         self._structures = Structures(tokenizer)
-        self._contexts = lru_cache(maxsize=4)(self._encode_text)  # a question's choices come one after another
         self._name, self._table, self._rows, self._context = name, table, rows, context_length
 
     def stream(self, request: Request) -> LocalStream:
@@ -95,36 +93,45 @@ class Reading:
             )
         return list(prompt)
 
-    def pair(self, request: ScoreRequest, number: int) -> tuple[list[int], list[int]]:
-        """Context and continuation as lm-evaluation-harness splits them (`loglikelihood` of its `hf` model).
+    def pairs(self, requests: Sequence[ScoreRequest]) -> list[tuple[list[int], list[int]]]:
+        """Contexts and continuations as lm-evaluation-harness splits them (`loglikelihood` of its `hf` model).
 
         They are tokenized together, and what comes after as many tokens as the context has alone is scored after those
         of the context alone, also where its end would have merged with what follows, as the harness does. Spaces that
         end the context belong to the continuation; an empty context is the model's first token (bos, else eos).
-        `number` names the request, from 0, in the RequestError for a continuation or a context without a token.
+        A RequestError for a continuation or a context without a token has the number of its request, from 0.
         """
-        context, continuation = request.context, request.continuation
-        if context == "":
-            after = self.tokenizer.encode(continuation, special=False)
-            first = self.tokenizer.bos_id if self.tokenizer.bos_id is not None else self.tokenizer.eos_id
-            if first is None:
-                raise RequestError(f"{self._name} has no token that begins a text, so the context cannot be empty.")
-            before, after = ([first], after) if after[:1] != [first] else (after[:1], after[1:])
-        else:
-            spaces = len(context) - len(context.rstrip())
-            if spaces:
-                context, continuation = context[:-spaces], context[-spaces:] + continuation
-            whole = self._encode_text(context + continuation)
-            before = list(self._contexts(context)) if context else whole[:0]
-            after = whole[len(before) :]
-        if not before or not after:
-            raise RequestError(
-                f"the {'context' if not before else 'continuation'} has no token of its own; give it at least one more "
-                "character.",
-                number,
-            )
-        self._check([*before, *after])
-        return before, after
+        split = []
+        for request in requests:
+            context = request.context.rstrip()
+            split.append((context, request.context[len(context) :] + request.continuation))
+        # A question's choices have one context.
+        contexts = list(dict.fromkeys(context for context, _ in split))
+        alone = dict(zip(contexts, self._encode_texts(contexts), strict=True))
+        wholes = self._encode_texts([context + continuation for context, continuation in split])
+        pairs = []
+        for number, (request, (context, _), whole) in enumerate(zip(requests, split, wholes, strict=True)):
+            if request.context == "":
+                before, after = self._from_nothing(request.continuation)
+            else:
+                before = list(alone[context]) if context else []
+                after = whole[len(before) :]
+            if not before or not after:
+                raise RequestError(
+                    f"the {'context' if not before else 'continuation'} has no token of its own; give it at least one "
+                    "more character.",
+                    number,
+                )
+            self._check([*before, *after])
+            pairs.append((before, after))
+        return pairs
+
+    def _from_nothing(self, continuation: str) -> tuple[list[int], list[int]]:
+        after = self.tokenizer.encode(continuation, special=False)
+        first = self.tokenizer.bos_id if self.tokenizer.bos_id is not None else self.tokenizer.eos_id
+        if first is None:
+            raise RequestError(f"{self._name} has no token that begins a text, so the context cannot be empty.")
+        return ([first], after) if after[:1] != [first] else (after[:1], after[1:])
 
     def _check(self, tokens: Sequence[int]) -> None:
         if not tokens:
@@ -136,6 +143,9 @@ class Reading:
                 "tokenizer and weights are not of the same model."
             )
 
-    def _encode_text(self, text: str) -> list[int]:
+    def _encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """A text that begins with the model's first token, spelt out, gets no second one."""
         bos = self.tokenizer.special_tokens.get("bos_token")
-        return self.tokenizer.encode(text, special=not (bos and text.startswith(bos)))
+        if bos and any(text.startswith(bos) for text in texts):
+            return [self.tokenizer.encode(text, special=not text.startswith(bos)) for text in texts]
+        return self.tokenizer.encode_all(texts)

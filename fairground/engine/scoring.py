@@ -25,6 +25,7 @@ from fairground.models.packed import BLOCK, Packed
 from fairground.types import Score, TokenScore
 
 PASS_TOKENS = 2048  # new tokens of one forward pass
+LOOK_AHEAD = 512  # nodes among which those of a pass are chosen
 
 
 @dataclass(slots=True)
@@ -159,10 +160,14 @@ class _Answers:
 def _pass(decoder: Decoder, cache: Cache, ready: list[Node], held: list[Node], answers: _Answers) -> None:
     """Runs as many ready nodes as one forward pass takes, and makes their children ready."""
     batch = [ready.pop()]
-    tokens = len(batch[0].tokens)
-    while ready and tokens + len(ready[-1].tokens) <= PASS_TOKENS:
-        batch.append(ready.pop())
-        tokens += len(batch[-1].tokens)
+    room = PASS_TOKENS - len(batch[0].tokens)
+    # A pass is filled up to whole FIXED_ROWS anyway, so a shorter node may go before one that does not fit.
+    for node in reversed(ready[-LOOK_AHEAD:]):
+        if len(node.tokens) <= room:
+            batch.append(node)
+            room -= len(node.tokens)
+    chosen = set(map(id, batch))
+    ready[-LOOK_AHEAD:] = [node for node in ready[-LOOK_AHEAD:] if id(node) not in chosen]
     held.extend(batch)
     _run(decoder, cache, batch, answers)
     for node in batch:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy.special import bdtr, betaln, ndtri, stdtr
 
 from fairground.evaluation.intervals import LEVEL, RESAMPLES, Floats, bootstrap_means, expanded_tail
 
@@ -17,8 +17,8 @@ Values = Mapping[str, tuple[float, str]]
 
 ALPHA = 1 - LEVEL
 POWER = 0.8
-_Z = float(stats.norm.ppf(1 - ALPHA / 2))
-_Z_POWER = float(stats.norm.ppf(POWER))
+_Z = float(ndtri(1 - ALPHA / 2))
+_Z_POWER = float(ndtri(POWER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,11 @@ def mid_p_mcnemar(only_a: int, only_b: int) -> float:
     if only_a == only_b == 0:
         return 1.0
     n, fewer = only_a + only_b, min(only_a, only_b)
-    observed = float(stats.binom.pmf(fewer, n, 0.5))
+    # The binomial coefficient by the beta function, for it may be larger than any float.
+    observed = math.exp(-betaln(fewer + 1, n - fewer + 1) - math.log(n + 1) - n * math.log(2))
     if only_a == only_b:
         return 1 - 0.5 * observed
-    return float(2 * stats.binom.cdf(fewer, n, 0.5)) - observed
+    return float(2 * bdtr(fewer, n, 0.5)) - observed
 
 
 def tango_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
@@ -71,9 +72,16 @@ def tango_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
         # The statistic falls in delta, from +inf at -1 to -inf at 1; where all was observed, the limit is that end.
         if observed == end:
             return end
-        return float(optimize.brentq(lambda delta: _bounded(statistic(delta) - z), observed, end, xtol=1e-12))
+        return _root(lambda delta: _bounded(statistic(delta) - z), observed, end)
 
     return limit(-1.0, _Z), limit(1.0, -_Z)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where the function is 0 between two numbers at which its signs differ."""
+    from scipy.optimize import brentq  # a third of a second, and a run of one model compares nothing
+
+    return float(brentq(function, low, high, xtol=1e-12))
 
 
 def _bounded(x: float) -> float:
@@ -108,8 +116,8 @@ def compare_differences(differences_NP: Floats, clusters: Sequence[str], resampl
     for own, means in zip(differences_NP.T, bootstrap_means(differences_NP, clusters, resamples).T, strict=True):
         low, high = np.quantile(means, [tail, 1 - tail])
         beyond = (min(int(np.sum(means <= 0)), int(np.sum(means >= 0))) + 1) / (resamples + 1)
-        t = -float(stats.norm.ppf(min(beyond, 0.5))) * math.sqrt((count - 1) / count)
-        p = min(1.0, 2 * float(stats.t.sf(t, count - 1)))
+        t = -float(ndtri(min(beyond, 0.5))) * math.sqrt((count - 1) / count)
+        p = min(1.0, 2 * float(stdtr(count - 1, -t)))
         tests.append(PairedTest(float(np.mean(own)), float(low), float(high), p, n, "paired cluster bootstrap"))
     return tests
 
@@ -179,7 +187,7 @@ def smallest_detectable_difference(discordance: float, n: int) -> float:
         return _Z * math.sqrt(psi) + _Z_POWER * math.sqrt(max(psi - d * d, 0.0)) - root_n * d
 
     if shortfall(discordance, discordance) <= 0 < discordance:
-        return float(optimize.brentq(shortfall, 0.0, discordance, args=(discordance,)))
+        return _root(lambda d: shortfall(d, discordance), 0.0, discordance)
     if shortfall(1.0, 1.0) > 0:
         return 1.0
-    return float(optimize.brentq(lambda d: shortfall(d, d), 1e-12, 1.0))
+    return _root(lambda d: shortfall(d, d), 1e-12, 1.0)

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from scipy.stats import skewnorm
-
 from fairground.errors import SuiteError
 from fairground.evaluation.lines import Line
 from fairground.evaluation.tasks.base import Item, Outcome, ScoredTask
@@ -87,6 +85,8 @@ def extrapolated_exposure(own: float, others: Sequence[float]) -> float:
     """
     if max(others) - min(others) < 1e-9:
         return sampled_exposure(own, others)
+    from scipy.stats import skewnorm  # half a second, and few models have canaries
+
     shape, location, scale = skewnorm.fit(others)
     return float(-skewnorm.logsf(own, shape, location, scale) / math.log(2))
 

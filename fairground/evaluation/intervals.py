@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -39,7 +39,7 @@ def wilson(successes: float, n: int) -> Interval:
     """
     if n < 1:
         raise ValueError("a proportion needs at least one item")
-    z2 = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
+    z2 = float(ndtri((1 + LEVEL) / 2)) ** 2
     p = successes / n
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
@@ -58,7 +58,7 @@ def student_t(values: Sequence[float]) -> Interval:
     if len(x) < 2:
         raise ValueError("an interval needs at least two repeats")
     mean = float(x.mean())
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(stdtrit(len(x) - 1, (1 + LEVEL) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, max(0.0, mean - half), mean + half, len(x), "Student t")
 
 
@@ -97,8 +97,8 @@ def expanded_tail(clusters: int) -> float:
     belongs; widening the tails mends both (Hesterberg 2015, "What teachers should know about the bootstrap", section
     5.2, The American Statistician 69:371-386).
     """
-    quantile = stats.t.ppf((1 + LEVEL) / 2, clusters - 1)
-    return float(stats.norm.cdf(-math.sqrt(clusters / (clusters - 1)) * quantile))
+    quantile = stdtrit(clusters - 1, (1 + LEVEL) / 2)
+    return float(ndtr(-math.sqrt(clusters / (clusters - 1)) * quantile))
 
 
 def cluster_bootstrap(values: Sequence[float], clusters: Sequence[str], *, resamples: int = RESAMPLES) -> Interval:

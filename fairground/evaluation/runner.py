@@ -214,8 +214,8 @@ def _alike(suite: Suite, entrant: Entrant) -> tuple[list[ScoredTask[Any]], list[
     """The tasks that are the same however many examples are shown in others, the model's own canaries among them."""
     alike = [task for task in suite.tasks if task.max_shots is None]
     scored = [task for task in alike if isinstance(task, ScoredTask)]
-    if counted := [task for task in suite.of(MultipleChoice) if task.metric == "accuracy"]:
-        scored.append(ChoicesOnly.of(counted))
+    if bare := [task for task in suite.of(MultipleChoice) if task.metric == "accuracy" and task.choices_only]:
+        scored.append(ChoicesOnly.of(bare))
     if entrant.canaries is not None:
         scored.append(entrant.canaries)
     return scored, [task for task in alike if isinstance(task, WrittenTask)]

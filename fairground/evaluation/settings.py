@@ -66,9 +66,9 @@ class Settings:
             raise self.error(f"{key!r} must be a whole number of at least {least}; correct it", key)
         return value
 
-    def flag(self, key: str) -> bool:
-        """True or false; false where the key is absent."""
-        value = self.data.get(key, False)
+    def flag(self, key: str, default: bool = False) -> bool:
+        """True or false."""
+        value = self.data.get(key, default)
         if not isinstance(value, bool):
             raise self.error(f"{key!r} must be true or false; correct it", key)
         return value

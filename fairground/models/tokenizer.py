@@ -93,6 +93,13 @@ class Tokenizer:
         ids = [i for id_ in encoding.ids for i in self._spelt_out(id_)]
         return [*self._prefix, *ids, *self._suffix] if special else ids
 
+    def encode_all(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """`encode` of each, on all cores."""
+        try:
+            return [found.ids for found in self._backend.encode_batch_fast(texts, add_special_tokens=special)]
+        except (TypeError, UnicodeEncodeError):
+            return [self.encode(text, special=special) for text in texts]
+
     def count(self, text: str) -> int:
         """How many tokens the text is, without any that the model adds by itself."""
         return len(self.encode(text, special=False))

@@ -17,8 +17,12 @@ from sklearn.metrics import brier_score_loss
 
 from fairground.errors import SuiteError
 from fairground.evaluation import load_suite, metrics
+from fairground.evaluation.baseline import UniformGuesser
 from fairground.evaluation.personal_data import personal_data
+from fairground.evaluation.runner import Entrant, asked
+from fairground.evaluation.suite import ProbeSettings, Suite
 from fairground.evaluation.tasks import (
+    CHOICES_ONLY,
     BiasQuestions,
     BitsPerByte,
     ChoiceInContext,
@@ -71,6 +75,21 @@ def test_the_last_word(read: Read) -> None:
     assert (item.id, asked.context, asked.continuation) == ("it-1", "A b", " c")
     assert task.judge(item, [asked], scores(-2, greedy=True)).measures["last_word"] == 1
     assert task.judge(item, [asked], scores(-1, greedy=False)).measures["last_word"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "items", "bare"),
+    [
+        ("", '{"id": "a", "domain": "d", "language": "en", "q": "Who?", "choices": ["x", "y"], "gold": 0}', True),
+        ("foreign = true", '{"q": "Who?", "choices": ["x", "y"], "gold": 0}', False),
+        ("foreign = true\nchoices_only = true", '{"q": "Who?", "choices": ["x", "y"], "gold": 0}', True),
+    ],
+)
+def test_choices_without_their_question_are_for_own_items(read: Read, settings: str, items: str, bare: bool) -> None:
+    task = read(f'kind = "multiple_choice"\nprompt = "{{q}}"\nmetric = "accuracy"\n{settings}', items)
+    suite = Suite("s", "1", "CC0-1.0", (task,), ProbeSettings(), "0" * 64, Path())
+    measured = [one.name for tasks, _ in asked(suite, [Entrant("uniform", UniformGuesser)]) for one in tasks]
+    assert measured == ["it", *([CHOICES_ONLY] if bare else [])]
 
 
 def test_a_choice_in_the_context(read: Read) -> None:

@@ -39,15 +39,17 @@ class MultipleChoice(FewShotTask[ChoiceItem], ScoredTask[ChoiceItem]):
     """Questions answered by the choice that the model finds likeliest.
 
     `description` stands before the first example, as lm-evaluation-harness has it. Balanced examples have the right
-    choice in every place equally often.
+    choice in every place equally often. With `choices_only` the choices are asked without their question too: where the
+    items are a suite's own, because it tells their author what they give away; of a published set, only if it says so.
     """
 
     kind: ClassVar[str] = "multiple_choice"
     keys: ClassVar[frozenset[str]] = frozenset(
-        {"shots", "prompt", "group", "choices_only_prompt", "description", "choices", "gold", "strip"}
+        {"shots", "prompt", "group", "choices_only", "choices_only_prompt", "description", "choices", "gold", "strip"}
     )
     counts_in: ClassVar[tuple[str, ...]] = ("accuracy", "truthfulness")
     prompt: str
+    choices_only: bool = True
     choices_only_prompt: str = CHOICES_ONLY_PROMPT
     description: str = ""
 
@@ -66,6 +68,7 @@ class MultipleChoice(FewShotTask[ChoiceItem], ScoredTask[ChoiceItem]):
             metric=metric,
             prompt=prompt,
             shots=shots,
+            choices_only=settings.flag("choices_only", not settings.flag("foreign")),
             choices_only_prompt=settings.text("choices_only_prompt", CHOICES_ONLY_PROMPT),
             description=settings.text("description", ""),
         )
