@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from fairground.training.recipe import Recipe
     from fairground.training.run import Watch
 
-Data = Annotated[list[Path], typer.Argument(metavar="DATA...", help="Text: .txt, .jsonl, .jsonl.gz, or folders.")]
+Data = Annotated[
+    list[Path],
+    typer.Argument(metavar="DATA...", help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, or folders."),
+]
 Out = Annotated[Path, typer.Option("--out", help="The model's folder; the same command goes on where it stopped.")]
 HeldOut = Annotated[
     list[Path] | None, typer.Option(help="Text to measure on, never learned (default: a hundredth of the data).")
@@ -32,6 +35,9 @@ Rate = Annotated[
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same weights.", min=0)]
 Precision = Annotated[str | None, typer.Option(help="bfloat16 or float32, of activations and products.")]
 Model = Annotated[str | None, typer.Option("--model", help="Another model than the recipe's.")]
+Cut = Annotated[
+    bool, typer.Option("--cut", help="Cut conversations and pairs that are longer than the context, not refuse them.")
+]
 Every = Annotated[int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints.", min=1)]
 
 
@@ -54,6 +60,14 @@ def train(
     seed: Seed = None,
     precision: Precision = None,
     checkpoint_every: Every = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="lm: the next token, of chats the answers'; dpo: pairs of answers, by preference."),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="dpo: how dear it is to leave the model that it began as (default: 0.1).")
+    ] = None,
+    cut: Cut = False,
     canaries: Annotated[
         int, typer.Option(help="Sentences with random numbers put into the text, whose exposure rank measures.", min=0)
     ] = 0,
@@ -62,9 +76,10 @@ def train(
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Train a language model on text, from nothing or from a model's folder.
+    """Train a language model on text, from nothing or from a model's folder; or on pairs of answers (--objective dpo).
 
-    Writes weights, tokenizer, loss.svg, log.jsonl and training.json. Interrupted anywhere, the same command goes on.
+    Pairs are JSON lines or parquet of "prompt", "chosen" and "rejected", each text or messages. Writes weights,
+    tokenizer, loss.svg, log.jsonl and training.json. Interrupted anywhere, the same command goes on.
     """
     with needs_local("Training"):
         from fairground.training.canaries import make_canaries
@@ -79,7 +94,8 @@ def train(
             )
         _tell(folder, summary, as_json)
         return
-    recipe = _recipe(model, other, tokens, context, learning_rate, seed, precision, checkpoint_every)
+    recipe = _recipe(model, other, tokens, context, learning_rate, seed, precision, checkpoint_every, cut)
+    recipe = _preferring(recipe, objective, beta)
     with _watched(as_json) as watch:
         trained = train_model(
             recipe,
@@ -119,6 +135,7 @@ def distill(
     seed: Seed = None,
     precision: Precision = None,
     checkpoint_every: Every = None,
+    cut: Cut = False,
     threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -133,7 +150,7 @@ def distill(
         from fairground.training.sizes import is_new_model
     if objective not in ("logits", "sequence"):
         raise RequestError(f"There is no objective {objective!r}; choose logits or sequence.")
-    recipe = _recipe(student, other, tokens, context, learning_rate, seed, precision, checkpoint_every)
+    recipe = _recipe(student, other, tokens, context, learning_rate, seed, precision, checkpoint_every, cut)
     opening = Opening(threads, device, deterministic=False, allow_pickle=False)
     taught: Teacher | None = None
     if objective == "sequence":
@@ -167,6 +184,7 @@ def _recipe(
     seed: int | None,
     precision: str | None,
     checkpoint_every: int | None,
+    cut: bool,
 ) -> Recipe:
     """The recipe that a name or file stands for, with what the command line changes."""
     from dataclasses import replace
@@ -185,11 +203,23 @@ def _recipe(
         "seed": seed,
         "precision": precision,
         "checkpoint_every": checkpoint_every,
+        "cut": cut or None,
     }
     recipe = read_recipe(named if named.endswith(".toml") else model(named), changes)
     if learning_rate is None:
         return recipe
     return replace(recipe, optimiser=replace(recipe.optimiser, learning_rate=learning_rate))
+
+
+def _preferring(recipe: Recipe, objective: str | None, beta: float | None) -> Recipe:
+    """The recipe with another objective or β, where the command line gives them."""
+    from dataclasses import replace
+
+    if objective is not None:
+        recipe = replace(recipe, objective=objective)
+    if beta is not None:
+        recipe = replace(recipe, preference=replace(recipe.preference, beta=beta))
+    return recipe
 
 
 def _written(opening: Opening, teacher: str, prompts: list[Path], folder: Path, temperature: float) -> Path:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from fairground.models.decoder import Decoder
 from fairground.models.machine import matrix_rate
 from fairground.training.checkpoint import load_checkpoint, newest, save_checkpoint
 from fairground.training.measure import HeldOut, held_out, operations_per_token
-from fairground.training.objective import Objective
+from fairground.training.objective import Measuring, Objective
 from fairground.training.optimiser import Masters
+from fairground.training.pairs import Pairs
+from fairground.training.preference import DirectPreference, with_references
 from fairground.training.recipe import Recipe
-from fairground.training.tokens import Batch, Batches, Place, Tokens
+from fairground.training.tokens import Batch, Place, Tokens
 
 LOG = "log.jsonl"
 
@@ -28,6 +30,8 @@ LOG = "log.jsonl"
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a step did. `loss` is what was minimised and `cross_entropy` the data's, both in nats per prediction.
+
+    Of pairs of answers the loss is per pair; `measures` says what an objective knows beside it, reward margins for one.
 
     `tokens` is how many predictions were learned from so far; `share` is of the machine's measured matrix rate.
     """
@@ -40,6 +44,7 @@ class Step:
     gradient_norm: float
     tokens_per_s: float
     share: float
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,6 @@ def train(
     last good checkpoint stands.
     """
     masters = Masters(decoder, recipe.optimiser)
-    batches = Batches(tokens, recipe.batch_tokens, recipe.context, recipe.seed)
     # As JSON gives it back, so that it can be compared with a checkpoint's.
     mine: dict[str, Any] = json.loads(
         json.dumps(
@@ -82,24 +86,29 @@ def train(
         )
     )
     folder.mkdir(parents=True, exist_ok=True)
-    step, place, history = _resume(folder, mine, masters)
+    step, place, history, kept = _resume(folder, mine, masters)
+    if isinstance(tokens, Pairs):
+        tokens, measured, kept = with_references(decoder, tokens, measured, kept, recipe.batch_tokens)
+    batches = tokens.batches(recipe.batch_tokens, recipe.context, recipe.seed)
     log = _Log(folder / LOG, step)
     peak = matrix_rate(decoder.dtype, decoder.device.type)
     mean_length = tokens.predictions / max(1, len(batches.order(0)))
     per_token = operations_per_token(decoder.config, mean_length)
     decoder.train()
     last: HeldOut | None = None
+    text = measured.better() if isinstance(measured, Pairs) else measured
 
     def measure(at: int) -> None:
         nonlocal last
-        if measured is None:
+        if measured is None or text is None:
             return
         decoder.eval()
-        last = held_out(decoder, measured, recipe.context)
+        last = held_out(decoder, text, recipe.context)
         history[at] = last.bits_per_byte
-        log.write(
-            {"step": at, "bits_per_byte": last.bits_per_byte, "samples": list(samples(decoder)) if samples else []}
-        )
+        row: dict[str, Any] = {"step": at, "bits_per_byte": last.bits_per_byte}
+        if isinstance(measured, Pairs) and isinstance(objective, DirectPreference):
+            row |= objective.held_out(decoder, measured, recipe.batch_tokens)
+        log.write({**row, "samples": list(samples(decoder)) if samples else []})
         if measure_progress:
             measure_progress(at, last.bits_per_byte)
         decoder.train()
@@ -117,7 +126,9 @@ def train(
         masters.step(rate, norm)
         step, place = step + 1, after
         speed = recipe.batch_tokens / (time.perf_counter() - begun)
-        done = Step(step, step * recipe.batch_tokens, loss, ce, rate, float(norm), speed, speed * per_token / peak)
+        more = objective.measures() if isinstance(objective, Measuring) else {}
+        learned, share = step * recipe.batch_tokens, speed * per_token / peak
+        done = Step(step, learned, loss, ce, rate, float(norm), speed, share, more)
         log.write(asdict(done))
         if progress:
             progress(done)
@@ -126,28 +137,34 @@ def train(
             measure(step)
         if final or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
             state = {"step": step, "place": asdict(place), "bits_per_byte": history, "identity": mine}
-            save_checkpoint(folder, step, masters.state(), state)
+            save_checkpoint(folder, step, {**masters.state(), **kept}, state)
     decoder.eval()
-    if last is None and measured is not None:
-        last = held_out(decoder, measured, recipe.context)
+    if last is None and text is not None:
+        last = held_out(decoder, text, recipe.context)
     return Run(log.steps(), {int(at): value for at, value in history.items()}, last)
 
 
 def _gradient(
     decoder: Decoder, objective: Objective, masters: Masters, batch: Batch, part_tokens: int
 ) -> tuple[float, float, Tensor]:
-    """The step's loss and cross-entropy per learned prediction, and the gradients' length; gradients are left there."""
-    count = max(1, int(batch.learned.sum()))
+    """The step's loss (by `Batch.count`), cross-entropy per learned prediction, and the gradients' length.
+
+    The gradients are left there.
+    """
+    count, learned = max(1, batch.count), max(1, int(batch.learned.sum()))
     loss = ce = 0.0
     for part in batch.parts(part_tokens):
         total, own = objective(decoder, part.to(decoder.device))
         (total / count).backward()  # type: ignore[no-untyped-call]
         masters.gather()
-        loss, ce = loss + float(total.detach()) / count, ce + float(own) / count
+        loss, ce = loss + float(total.detach()) / count, ce + float(own) / learned
     return loss, ce, masters.norm()
 
 
-def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[int, Place, dict[int, float]]:
+def _resume(
+    folder: Path, mine: Mapping[str, Any], masters: Masters
+) -> tuple[int, Place, dict[int, float], dict[str, Tensor]]:
+    """Where to go on, what was measured, and the checkpoint's tensors, whose weights are the decoder's by then."""
     path = newest(folder)
     if path is None:
         if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
@@ -155,7 +172,7 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[in
                 f"{folder} holds a model that this run did not make, so nothing was written there; give --out another "
                 "folder."
             )
-        return 0, Place(), {}
+        return 0, Place(), {}, {}
     tensors, state = load_checkpoint(path)
     theirs = state.get("identity", {})
     different = [key for key in mine if theirs.get(key) != mine[key]]
@@ -170,7 +187,8 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[in
         )
     try:
         masters.load(tensors)
-        return state["step"], Place(**state["place"]), {int(k): v for k, v in state["bits_per_byte"].items()}
+        history = {int(k): v for k, v in state["bits_per_byte"].items()}
+        return state["step"], Place(**state["place"]), history, tensors
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise TrainingError(f"{path} is not of this model; give --out another folder.") from None
 

@@ -21,6 +21,16 @@ from typing import Any, get_args
 from fairground.errors import TrainingError
 from fairground.training.optimiser import Method, Optimiser, Schedule
 
+OBJECTIVES = ("lm", "dpo")
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How preferences are learned (see preference.DirectPreference): β, and the share of labels taken to be wrong."""
+
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -30,6 +40,9 @@ class Recipe:
     the part of it that is computed at a time (0: the whole step). `context`: tokens of the longest stretch.
     `evaluate_every` and `checkpoint_every` are in steps (0: only at the end). `vocab_size`: of a tokenizer that is
     trained first where none is given. `precision`: of activations and products; weights are kept in float32 beside it.
+    `objective`: "lm" (the next token; of a chat, what the assistant says) or "dpo" (pairs of answers, by `preference`).
+    `cut`: conversations and pairs that are longer than the context lose their ends instead of being refused; plain text
+    is always cut into stretches, none of which is lost.
     """
 
     model: str
@@ -41,12 +54,15 @@ class Recipe:
     vocab_size: int = 4096
     seed: int = 0
     precision: str = "bfloat16"
+    objective: str = "lm"
+    cut: bool = False
     evaluate_every: int = 250
     checkpoint_every: int = 250
     optimiser: Optimiser = field(default_factory=Optimiser)
+    preference: Preference = field(default_factory=Preference)
 
     def __post_init__(self) -> None:
-        o = self.optimiser
+        o, p = self.optimiser, self.preference
         checks: list[tuple[str, Any, bool, str]] = [
             *((name, getattr(self, name), _whole(getattr(self, name), 1), "a whole number above 0")
               for name in ("batch_tokens", "context", "vocab_size")),
@@ -54,6 +70,11 @@ class Recipe:
               for name in ("tokens", "part_tokens", "seed", "evaluate_every", "checkpoint_every")),
             ("model", self.model, isinstance(self.model, str) and bool(self.model), "FAMILY:SIZE or a folder"),
             ("precision", self.precision, self.precision in ("bfloat16", "float32"), "bfloat16 or float32"),
+            ("objective", self.objective, self.objective in OBJECTIVES, " or ".join(OBJECTIVES)),
+            ("cut", self.cut, isinstance(self.cut, bool), "true or false"),
+            ("preference.beta", p.beta, _number(p.beta), "a number above 0"),
+            ("preference.label_smoothing", p.label_smoothing,
+             _share(p.label_smoothing) and p.label_smoothing < 0.5, "a number from 0 and below 0.5"),
             ("optimiser.method", o.method, o.method in get_args(Method), ", ".join(get_args(Method))),
             ("optimiser.schedule", o.schedule, o.schedule in get_args(Schedule), ", ".join(get_args(Schedule))),
             ("passes", self.passes, _number(self.passes), "a number above 0"),
@@ -80,17 +101,23 @@ class Recipe:
         """This recipe with what it leaves open decided: the number of tokens, and the learning rate.
 
         A new model's rate is 3e-3 at two million parameters and falls with their number to the power 0.39, which gives
-        GPT-3's rates (Brown et al., 2020, table 2.1) from 125M up; a trained model's is 1e-4.
+        GPT-3's rates (Brown et al., 2020, table 2.1) from 125M up; a trained model's is 1e-4, and 1e-6 where it learns
+        preferences (Rafailov et al., 2023, appendix B).
         """
         tokens = self.tokens or max(1, round(self.passes * predictions))
         rate = self.optimiser.learning_rate
         if rate is None:
             rate = float(f"{3e-3 * (2e6 / max(parameters, 2e6)) ** 0.39:.2g}") if new else 1e-4
+            if self.objective == "dpo":
+                rate = 1e-6
         return replace(self, tokens=tokens, optimiser=replace(self.optimiser, learning_rate=rate))
 
     def as_dict(self) -> dict[str, Any]:
         """For checkpoints and cards."""
         return asdict(self)
+
+
+TABLES = {"optimiser": Optimiser, "preference": Preference}  # what a recipe has as tables of their own
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -134,6 +161,7 @@ def _checked(kind: Any, table: Any, where: str) -> Any:
         raise TrainingError(
             f"{where} has the key {unknown[0]!r}, which no recipe has; it knows {', '.join(sorted(known))}."
         )
-    if kind is Recipe and "optimiser" in table:
-        table = {**table, "optimiser": _checked(Optimiser, table["optimiser"], f"{where}, [optimiser]")}
+    if kind is Recipe:
+        within = {name: _checked(TABLES[name], table[name], f"{where}, [{name}]") for name in TABLES if name in table}
+        table = {**table, **within}
     return kind(**table)

@@ -21,7 +21,9 @@ from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
 from fairground.training.loop import Run, Step, train
 from fairground.training.objective import Distillation, LanguageModelling, Objective
+from fairground.training.pairs import read_pairs, tokenize_pairs
 from fairground.training.plot import loss_plot
+from fairground.training.preference import DirectPreference
 from fairground.training.recipe import Recipe
 from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
@@ -87,6 +89,7 @@ def train_model(
     watch = watch or Watch()
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file, so no model can go into it; give --out another folder.")
+    _fit_together(recipe, teacher, canaries)
     torch.set_num_threads(threads or cores())
     decoder, words = _model(recipe, data, tokenizer, teacher, watch)
     vocabulary = decoder.config.vocab_size
@@ -96,8 +99,8 @@ def train_model(
             "together, so give the model's own tokenizer."
         )
     watch.said("tokenizing")
-    tokens = tokenize(data, words)
-    measured = tokenize(held_out, words) if held_out else None
+    tokens = _tokens(recipe, data, words)
+    measured = _tokens(recipe, held_out, words) if held_out else None
     if measured is None:
         tokens, measured = _split(tokens, recipe.seed)
     if canaries is not None:
@@ -110,6 +113,8 @@ def train_model(
         _same_tokens(teacher, words)
         objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
         identity |= {"teacher": [teacher.name, teacher.temperature, teacher.alpha]}
+    if recipe.objective == "dpo":
+        objective = DirectPreference(recipe.preference.beta, recipe.preference.label_smoothing)
     given = beginnings(measured) if measured is not None else []
     begun = time.perf_counter()
     run = train(
@@ -172,12 +177,35 @@ def _tokenizer(
 
 def _split(tokens: Tokens, seed: int) -> tuple[Tokens, Tokens | None]:
     """Learned and measured documents; nothing is measured where there are too few."""
-    if len(tokens) < ENOUGH:
+    together = tokens.together
+    documents = len(tokens) // together
+    if documents < ENOUGH:
         return tokens, None
-    count = min(MOST_HELD_OUT, -(-len(tokens) // HELD_OUT))
-    chosen = np.zeros(len(tokens), dtype=bool)
-    chosen[np.random.default_rng((seed, 1)).permutation(len(tokens))[:count]] = True
+    count = min(MOST_HELD_OUT, -(-documents // HELD_OUT))
+    chosen = np.zeros(documents, dtype=bool)
+    chosen[np.random.default_rng((seed, 1)).permutation(documents)[:count]] = True
+    chosen = np.repeat(chosen, together)
     return tokens.only(~chosen), tokens.only(chosen)
+
+
+def _tokens(recipe: Recipe, data: Sequence[Path], words: Tokenizer) -> Tokens:
+    if recipe.objective != "dpo":
+        return tokenize(data, words)
+    pairs = (pair for path in data for pair in read_pairs(path))
+    return tokenize_pairs(pairs, words, ", ".join(map(str, data)), context=recipe.context, cut=recipe.cut)
+
+
+def _fit_together(recipe: Recipe, teacher: Teacher | None, canaries: Canaries | None) -> None:
+    """Refuses what preferences cannot be learned with."""
+    if recipe.objective != "dpo":
+        return
+    if is_new_model(recipe.model):
+        raise TrainingError(
+            f"{recipe.model} is a new model, whose answers nobody can prefer; train it on text first, or give a folder."
+        )
+    if teacher is not None or canaries is not None:
+        what = "a teacher" if teacher is not None else "canaries"
+        raise TrainingError(f"Preferences are learned from pairs of answers alone, without {what}; leave that out.")
 
 
 def _same_tokens(teacher: Teacher, words: Tokenizer) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ class Tokens:
     starts: NDArray[np.int64]
     sources: Sequence[str]
     bytes_of: NDArray[np.int32]
+    together: ClassVar[int] = 1  # documents that belong together: they are learned, or measured, or neither
 
     def __len__(self) -> int:
         """Documents."""
@@ -60,6 +62,10 @@ class Tokens:
         starts = np.concatenate((self.starts, self.starts[-1] + other.starts[1:]))
         ids, learned = np.concatenate((self.ids, other.ids)), np.concatenate((self.learned, other.learned))
         return Tokens(ids, learned, starts, [*self.sources, *other.sources], self.bytes_of)
+
+    def batches(self, size: int, context: int, seed: int) -> Batches:
+        """Batches of `size` predictions of these documents."""
+        return Batches(self, size, context, seed)
 
     def digest(self) -> str:
         """SHA-256 of ids, starts and what is learned: two runs on one text agree in it."""
@@ -145,18 +151,30 @@ def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets."""
+    """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets.
+
+    `together`: stretches that no part may tear apart, 2 for a pair of answers. `reference` float32 [documents]: of an
+    answer, its log-probability before training.
+    """
 
     ids: Tensor
     targets: Tensor
     learned: Tensor
     packed: Packed
     documents: tuple[int, ...]
+    together: int = 1
+    reference: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """What the step's sum is divided by: its learned predictions, or its pairs."""
+        return len(self.documents) // self.together if self.together > 1 else int(self.learned.sum())
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         ids, targets, learned = (x.to(device, non_blocking=True) for x in (self.ids, self.targets, self.learned))
-        return Batch(ids, targets, learned, self.packed, self.documents)
+        reference = None if self.reference is None else self.reference.to(device, non_blocking=True)
+        return replace(self, ids=ids, targets=targets, learned=learned, reference=reference)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch's stretches in order, in parts of about `size` predictions (0: all at once)."""
@@ -166,12 +184,16 @@ class Batch:
         first = 0
         starts, count = self.packed.starts, len(self.documents)
         while first < count:
-            last = first + 1
-            while last < count and starts[last + 1] - starts[first] <= size:
-                last += 1
+            last = first + self.together
+            while last < count and starts[last + self.together] - starts[first] <= size:
+                last += self.together
             rows = slice(starts[first], starts[last])
             packed = Packed.of(self.packed.lengths[first:last])
-            yield Batch(self.ids[rows], self.targets[rows], self.learned[rows], packed, self.documents[first:last])
+            yield replace(
+                self, ids=self.ids[rows], targets=self.targets[rows], learned=self.learned[rows], packed=packed,
+                documents=self.documents[first:last],
+                reference=None if self.reference is None else self.reference[first:last],
+            )  # fmt: skip
             first = last
 
 
