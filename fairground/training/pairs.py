@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fairground.errors import DataError
 from fairground.models.chat_template import ChatTemplate
+from fairground.models.packed import Packed
 from fairground.models.tokenizer import Tokenizer
 from fairground.training import rows
 from fairground.training.text import read_messages
@@ -223,10 +224,23 @@ class PairBatches(Batches):
         yield self.batch(held)
 
     def batch(self, pairs: Sequence[int]) -> Batch:
-        """The batch of these pairs."""
-        documents = [document for pair in pairs for document in (2 * pair, 2 * pair + 1)]
-        starts = self._pairs.starts
-        made = self._batch([(int(starts[d]), int(starts[d + 1] - starts[d]) - 1, d) for d in documents])
-        known = self._pairs.reference
-        reference = None if known is None else torch.from_numpy(known[documents])
-        return replace(made, together=2, reference=reference)
+        """The batch of these pairs: of each its prompt, once, and both answers.
+
+        An answer begins with the prompt's last token, from which two different tokens are predicted.
+        """
+        spans, firsts, parents = list[tuple[int, int, int]](), list[int](), list[int]()
+        for pair in pairs:
+            starts = self._pairs.starts[2 * pair : 2 * pair + 3].tolist()
+            answer = int(self._pairs.learned[starts[0] : starts[1]].argmax())
+            shared = max(0, answer - 1)
+            spans.append((starts[0], shared, 2 * pair))
+            for document in (0, 1):
+                rest = starts[document + 1] - starts[document] - 1 - shared
+                spans.append((starts[document] + shared, rest, 2 * pair + document))
+            parent = len(parents)
+            firsts += [0, shared, shared]
+            parents += [-1, parent, parent]
+        made, known = self._batch(spans), self._pairs.reference
+        packed = Packed.of([length for _, length, _ in spans], firsts, parents)
+        reference = None if known is None else torch.from_numpy(known.reshape(-1, 2)[list(pairs)])
+        return replace(made, packed=packed, together=3, reference=reference)

@@ -55,10 +55,10 @@ class DirectPreference:
         return compared.loss.sum(), ce
 
     def compare(self, answers: Tensor, batch: Batch) -> Compared:
-        """Loss and margin of each pair from its answers' log-probabilities, float32 [documents]."""
+        """Loss and margin of each pair from its answers' log-probabilities, float32 [pairs, 2]."""
         if batch.reference is None:
             raise ConfigError("Preferences are learned against a reference, and none was computed for these pairs.")
-        ratios = (answers - batch.reference).view(-1, 2)
+        ratios = answers - batch.reference
         margin = self.beta * (ratios[:, 0] - ratios[:, 1])
         loss = -(1 - self.label_smoothing) * F.logsigmoid(margin)
         if self.label_smoothing:
@@ -83,14 +83,14 @@ class DirectPreference:
 
 
 def answer_log_probabilities(decoder: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
-    """log π(answer | prompt) of every document in the batch, float32 [documents], and minus their sum without graph."""
+    """log π(answer | prompt) of every pair in the batch, float32 [pairs, 2], and minus their sum without graph."""
     hidden = decoder(batch.ids, batch.packed)
     rows = batch.learned.nonzero()[:, 0]
     ce = token_cross_entropy(hidden.index_select(0, rows), *head(decoder), batch.targets[rows])
     lengths = torch.tensor(batch.packed.lengths, device=rows.device)
     owner = torch.repeat_interleave(torch.arange(len(lengths), device=rows.device), lengths)[rows]
     totals = torch.zeros(len(lengths), dtype=torch.float32, device=rows.device).index_add(0, owner, ce)
-    return -totals, ce.detach().sum()
+    return -totals.view(-1, batch.together)[:, -2:], ce.detach().sum()
 
 
 def with_references(
@@ -106,7 +106,7 @@ def with_references(
         if isinstance(some, Pairs):
             known = kept.get(name)
             if known is None:
-                known = torch.cat([answers for _, answers in _answers(decoder, some, batch_tokens)]).cpu()
+                known = torch.cat([answers for _, answers in _answers(decoder, some, batch_tokens)]).flatten().cpu()
             found[name] = known
             made.append(replace(some, reference=known.numpy()))
         else:

@@ -153,8 +153,8 @@ def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int32]:
 class Batch:
     """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets.
 
-    `together`: stretches that no part may tear apart, 2 for a pair of answers. `reference` float32 [documents]: of an
-    answer, its log-probability before training.
+    `together`: stretches that no part may tear apart, 3 for a prompt and its two answers. `reference` float32
+    [pairs, 2]: both answers' log-probabilities before training.
     """
 
     ids: Tensor
@@ -187,12 +187,11 @@ class Batch:
             last = first + self.together
             while last < count and starts[last + self.together] - starts[first] <= size:
                 last += self.together
-            rows = slice(starts[first], starts[last])
-            packed = Packed.of(self.packed.lengths[first:last])
+            rows, pairs = slice(starts[first], starts[last]), slice(first // self.together, last // self.together)
             yield replace(
-                self, ids=self.ids[rows], targets=self.targets[rows], learned=self.learned[rows], packed=packed,
-                documents=self.documents[first:last],
-                reference=None if self.reference is None else self.reference[first:last],
+                self, ids=self.ids[rows], targets=self.targets[rows], learned=self.learned[rows],
+                packed=self.packed.part(first, last), documents=self.documents[first:last],
+                reference=None if self.reference is None else self.reference[pairs],
             )  # fmt: skip
             first = last
 
