@@ -21,7 +21,7 @@ from fairground.models.packed import Packed
 from fairground.models.tokenizer import Tokenizer
 from fairground.training import rows
 from fairground.training.text import read_messages
-from fairground.training.tokens import Batch, Batches, Place, Tokens, token_bytes
+from fairground.training.tokens import Batch, Batches, Place, Tokens, token_bytes, too_long
 from fairground.types import Message
 
 
@@ -133,10 +133,7 @@ def tokenize_pairs(
         longest = max(len(row) for row in both) - 1
         if longest > context:
             if not cut:
-                raise DataError(
-                    f"{pair.source}: {longest:,} tokens, more than the context of {context:,}; shorten it, give a "
-                    "longer --context, or --cut to leave out what is too long."
-                )
+                raise too_long(pair.source, longest, context)
             both = [row[: context + 1] for row in both]
         if any(len(row) <= max(begin, 1) for row in both) or both[0] == both[1]:
             raise DataError(

@@ -190,7 +190,7 @@ def _split(tokens: Tokens, seed: int) -> tuple[Tokens, Tokens | None]:
 
 def _tokens(recipe: Recipe, data: Sequence[Path], words: Tokenizer) -> Tokens:
     if recipe.objective != "dpo":
-        return tokenize(data, words)
+        return tokenize(data, words, context=recipe.context, cut=recipe.cut)
     pairs = (pair for path in data for pair in read_pairs(path))
     return tokenize_pairs(pairs, words, ", ".join(map(str, data)), context=recipe.context, cut=recipe.cut)
 

@@ -69,7 +69,7 @@ def _whole(file: Path) -> str:
 
 def _document(row: Any, where: str) -> Document:
     try:
-        text, messages = _content(row)
+        text, messages = _content(row, where)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise DataError(
             f'{where}: not {{"text": …}}, {{"messages": [{{"role", "content"}}…]}} with an answer of the assistant, '
@@ -79,7 +79,7 @@ def _document(row: Any, where: str) -> Document:
     return Document(text, messages, where)
 
 
-def _content(row: dict[str, Any]) -> tuple[str, tuple[Message, ...] | None]:
+def _content(row: dict[str, Any], where: str) -> tuple[str, tuple[Message, ...] | None]:
     """A row's text and conversation; whatever Python raises means that it is not one of the three kinds."""
     turns = row.get("messages")
     if turns is None and isinstance(row.get("prompt"), list):
@@ -88,13 +88,13 @@ def _content(row: dict[str, Any]) -> tuple[str, tuple[Message, ...] | None]:
         return rows.line_ends(row.get("prompt") or "") + rows.line_ends(row["text"]), None
     messages = read_messages(turns)
     if not any(m.role == "assistant" and m.content for m in messages):
-        raise ValueError
+        raise DataError(f"{where}: nothing to learn, for the assistant says nothing; give it a turn or take it out.")
     return "\n\n".join(message.content for message in messages), messages
 
 
 def read_messages(turns: Any) -> tuple[Message, ...]:
     """OpenAI's messages; whatever Python raises means that they are none."""
     messages = tuple(Message(turn["role"], rows.line_ends(turn["content"])) for turn in turns)
-    if any(m.role not in ROLES for m in messages):
+    if not messages or any(m.role not in ROLES for m in messages):
         raise ValueError
     return messages
