@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fairground.cli.app import Device, Json, Opening, Threads, app, err, needs_local, out
+from fairground.cli.data import local_data
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     list[Path],
-    typer.Argument(metavar="DATA...", help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, or folders."),
+    typer.Argument(
+        metavar="DATA...", help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, folders, or hf:ORG/NAME."
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="The model's folder; the same command goes on where it stopped.")]
 HeldOut = Annotated[
@@ -85,12 +88,13 @@ def train(
         from fairground.training.canaries import make_canaries
         from fairground.training.ngrams import is_ngram, train_ngram
         from fairground.training.run import train_model
+    data, held_out = local_data(data), local_data(held_out or ())
     if is_ngram(model):
         if canaries:
             raise RequestError("Canaries are for models with weights, and this one counts; leave --canaries out.")
         with err.status("starting") as status:
             summary = train_ngram(
-                model, data, folder, held_out=held_out or (), tokenizer=tokenizer, said=lambda what: status.update(what)
+                model, data, folder, held_out=held_out, tokenizer=tokenizer, said=lambda what: status.update(what)
             )
         _tell(folder, summary, as_json)
         return
@@ -101,7 +105,7 @@ def train(
             recipe,
             data,
             folder,
-            held_out=held_out or (),
+            held_out=held_out,
             tokenizer=tokenizer,
             canaries=make_canaries(canaries, repetitions, recipe.seed) if canaries else None,
             threads=threads,
@@ -150,6 +154,7 @@ def distill(
         from fairground.training.sizes import is_new_model
     if objective not in ("logits", "sequence"):
         raise RequestError(f"There is no objective {objective!r}; choose logits or sequence.")
+    data, held_out = local_data(data), local_data(held_out or ())
     recipe = _recipe(student, other, tokens, context, learning_rate, seed, precision, checkpoint_every, cut)
     opening = Opening(threads, device, deterministic=False, allow_pickle=False)
     taught: Teacher | None = None
@@ -165,7 +170,7 @@ def distill(
             recipe,
             data,
             folder,
-            held_out=held_out or (),
+            held_out=held_out,
             tokenizer=tokenizer,
             teacher=taught,
             threads=threads,
