@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.progress import DownloadColumn
@@ -16,6 +16,13 @@ def local_data(names: Sequence[Path]) -> list[Path]:
     Raises UnknownModel and DownloadError as `pull_data`.
     """
     return [_pulled(str(name)) if str(name).startswith("hf:") else name for name in names]
+
+
+def texts_of_suites() -> tuple[Mapping[str, Sequence[tuple[str, tuple[str, ...]]]], Sequence[str]]:
+    """What data are compared with before training; imported only then, as reading suites takes a second."""
+    from fairground.evaluation.texts import texts_of_suites as read
+
+    return read()
 
 
 def _pulled(name: str) -> Path:

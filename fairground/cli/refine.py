@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fairground.cli.app import Device, Json, Opening, Threads, app, err, needs_local, out
-from fairground.cli.data import local_data
+from fairground.cli.data import local_data, texts_of_suites
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def train(
             held_out=held_out,
             tokenizer=tokenizer,
             canaries=make_canaries(canaries, repetitions, recipe.seed) if canaries else None,
+            suites=texts_of_suites,
             threads=threads,
             device=device,
             watch=watch,
@@ -173,6 +174,7 @@ def distill(
             held_out=held_out,
             tokenizer=tokenizer,
             teacher=taught,
+            suites=texts_of_suites,
             threads=threads,
             device=device,
             watch=watch,
@@ -269,6 +271,7 @@ def _watched(quiet: bool) -> Iterator[Watch]:
             said=lambda what: shown.update(task, description=what),
             step=step,
             measure=measured,
+            found=lambda said: err.print(said, highlight=False, soft_wrap=True),
         )
 
 

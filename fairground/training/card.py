@@ -46,6 +46,7 @@ def model_card(
         f"{data['documents']:,} documents with {data['predictions']:,} tokens to predict, SHA-256 of the tokens "
         f"`{data['sha256'][:16]}…`; {summary['tokens']:,} tokens were learned from, {summary['passes']:.2f} passes.",
         "",
+        *_contamination(summary.get("contamination")),
         "## Recipe",
         "",
         "```json",
@@ -75,6 +76,13 @@ def model_card(
     ]
     lines += ["", "## Licence", "", licence or "Not stated yet.", ""]
     return "\n".join(lines)
+
+
+def _contamination(found: Mapping[str, Any] | None) -> list[str]:
+    """What the data share with the suites."""
+    if found is None:
+        return ["Nobody has compared the text with what models are measured on.", ""]
+    return [f"Before training, compared with what models are measured on: {found['summary']}", ""]
 
 
 def _one_line(text: str) -> str:

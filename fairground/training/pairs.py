@@ -34,6 +34,16 @@ class Pair:
     rejected: str | tuple[Message, ...]
     source: str
 
+    @property
+    def text(self) -> str:
+        """Everything that is said in it, with an empty line between the turns."""
+        parts = [part if isinstance(part, str) else _spoken(part) for part in (self.prompt, self.chosen, self.rejected)]
+        return "\n\n".join(parts)
+
+
+def _spoken(messages: Sequence[Message]) -> str:
+    return "\n\n".join(message.content for message in messages)
+
 
 def read_pairs(path: Path) -> Iterator[Pair]:
     """The pairs of a file of JSON lines or parquet, or of all such files below a folder, sorted by name.

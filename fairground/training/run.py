@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
+from fairground.training.contamination import SuiteTexts, contamination
 from fairground.training.loop import Run, Step, train
 from fairground.training.objective import Distillation, LanguageModelling, Objective
 from fairground.training.pairs import read_pairs, tokenize_pairs
@@ -28,6 +29,7 @@ from fairground.training.recipe import Recipe
 from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
 from fairground.training.start import new_decoder
+from fairground.training.text import read_documents
 from fairground.training.tokenizer import tokenizer_of
 from fairground.training.tokens import Tokens, tokenize, tokenize_documents
 
@@ -39,11 +41,12 @@ WATTS_PER_THREAD = 6.0  # a server core's share of its processor's power, for an
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a caller may follow: what is being prepared, each step, each measure."""
+    """What a caller may follow: what is being prepared, each step and measure, and what the data hold of suites."""
 
     said: Callable[[str], None] = lambda _: None
     step: Callable[[Step, int], None] = lambda _step, _steps: None
     measure: Callable[[int, float], None] = lambda _step, _bits: None
+    found: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def train_model(
     tokenizer: Path | None = None,
     teacher: Teacher | None = None,
     canaries: Canaries | None = None,
+    suites: SuiteTexts | None = None,
     threads: int | None = None,
     device: str = "cpu",
     watch: Watch | None = None,
@@ -81,8 +85,9 @@ def train_model(
     """Trains the recipe's model on the data and writes its folder, which Transformers and `fairground chat` load.
 
     Goes on from `out`'s checkpoint if it is this run's. A new model takes `tokenizer`, the teacher's, or one that is
-    trained on the data first. `canaries` are learned with the rest, never held out. Writes weights, tokenizer,
-    log.jsonl, loss.svg, training.json, a card, and canaries.json where there are some.
+    trained on the data first. `canaries` are learned with the rest, never held out. `suites`: what the data are
+    compared with before training (contamination.py). Writes weights, tokenizer, log.jsonl, loss.svg, training.json, a
+    card, and canaries.json where there are some.
 
     Raises TrainingError, DataError or ConfigError before any work where something does not fit together.
     """
@@ -103,6 +108,11 @@ def train_model(
     measured = _tokens(recipe, held_out, words) if held_out else None
     if measured is None:
         tokens, measured = _split(tokens, recipe.seed)
+    found = None
+    if suites is not None:
+        watch.said("comparing the data with every suite")
+        found = contamination(_texts(recipe, data), *suites())
+        watch.found(found.sentence)
     if canaries is not None:
         tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
     recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
@@ -130,6 +140,8 @@ def train_model(
         samples=lambda model: write_samples(model, words, given),
     )
     summary = summarise(recipe, decoder, tokens, run, objective, time.perf_counter() - begun)
+    if found is not None:
+        summary["contamination"] = found.as_dict()
     # The tokenizer first and the config last, so that a folder with a config is whole.
     words.save(out)
     write_json(out / "training.json", summary)
@@ -193,6 +205,15 @@ def _tokens(recipe: Recipe, data: Sequence[Path], words: Tokenizer) -> Tokens:
         return tokenize(data, words, context=recipe.context, cut=recipe.cut)
     pairs = (pair for path in data for pair in read_pairs(path))
     return tokenize_pairs(pairs, words, ", ".join(map(str, data)), context=recipe.context, cut=recipe.cut)
+
+
+def _texts(recipe: Recipe, data: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Every document's text and source, as contamination is looked for in it."""
+    for path in data:
+        if recipe.objective == "dpo":
+            yield from ((pair.text, pair.source) for pair in read_pairs(path))
+        else:
+            yield from ((document.text, document.source) for document in read_documents(path))
 
 
 def _fit_together(recipe: Recipe, teacher: Teacher | None, canaries: Canaries | None) -> None:
