@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fairground.errors import TrainingError
+from fairground.models.lora import LoraConfig
 from fairground.training.optimiser import Method, Optimiser, Schedule
 
 
@@ -30,6 +31,9 @@ class Recipe:
     the part of it that is computed at a time (0: the whole step). `context`: tokens of the longest stretch.
     `evaluate_every` and `checkpoint_every` are in steps (0: only at the end). `vocab_size`: of a tokenizer that is
     trained first where none is given. `precision`: of activations and products; weights are kept in float32 beside it.
+    `lora`: adapters of a model are trained, and not its weights. `gradient_checkpointing`: a block's activations are
+    computed again when they are wanted, which takes a third more time and far less memory. `patience`: measures without
+    an improvement after which a run stops and keeps the best weights (0: it goes on to its end and keeps the last).
     """
 
     model: str
@@ -44,6 +48,9 @@ class Recipe:
     evaluate_every: int = 250
     checkpoint_every: int = 250
     optimiser: Optimiser = field(default_factory=Optimiser)
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False
+    patience: int = 0
 
     def __post_init__(self) -> None:
         o = self.optimiser
@@ -51,7 +58,9 @@ class Recipe:
             *((name, getattr(self, name), _whole(getattr(self, name), 1), "a whole number above 0")
               for name in ("batch_tokens", "context", "vocab_size")),
             *((name, getattr(self, name), _whole(getattr(self, name), 0), "a whole number from 0")
-              for name in ("tokens", "part_tokens", "seed", "evaluate_every", "checkpoint_every")),
+              for name in ("tokens", "part_tokens", "seed", "evaluate_every", "checkpoint_every", "patience")),
+            ("gradient_checkpointing", self.gradient_checkpointing, isinstance(self.gradient_checkpointing, bool),
+             "true or false"),
             ("model", self.model, isinstance(self.model, str) and bool(self.model), "FAMILY:SIZE or a folder"),
             ("precision", self.precision, self.precision in ("bfloat16", "float32"), "bfloat16 or float32"),
             ("optimiser.method", o.method, o.method in get_args(Method), ", ".join(get_args(Method))),
@@ -70,6 +79,10 @@ class Recipe:
                 raise TrainingError(f"The recipe gives {name} as {value!r}, but it must be {wanted}; correct it.")
         if o.warmup + o.decay > 1:
             raise TrainingError("The recipe's warmup and decay are more than the whole run; make one of them shorter.")
+        if self.patience and not self.evaluate_every:
+            raise TrainingError(
+                "The recipe stops early (patience) but measures only at the end; give evaluate_every a number of steps."
+            )
 
     @property
     def steps(self) -> int:
@@ -80,12 +93,13 @@ class Recipe:
         """This recipe with what it leaves open decided: the number of tokens, and the learning rate.
 
         A new model's rate is 3e-3 at two million parameters and falls with their number to the power 0.39, which gives
-        GPT-3's rates (Brown et al., 2020, table 2.1) from 125M up; a trained model's is 1e-4.
+        GPT-3's rates (Brown et al., 2020, table 2.1) from 125M up; a trained model's is 1e-4, and its adapters' ten
+        times that (Schulman et al., 2025, "LoRA Without Regret").
         """
         tokens = self.tokens or max(1, round(self.passes * predictions))
         rate = self.optimiser.learning_rate
         if rate is None:
-            rate = float(f"{3e-3 * (2e6 / max(parameters, 2e6)) ** 0.39:.2g}") if new else 1e-4
+            rate = float(f"{3e-3 * (2e6 / max(parameters, 2e6)) ** 0.39:.2g}") if new else 1e-3 if self.lora else 1e-4
         return replace(self, tokens=tokens, optimiser=replace(self.optimiser, learning_rate=rate))
 
     def as_dict(self) -> dict[str, Any]:
@@ -136,4 +150,10 @@ def _checked(kind: Any, table: Any, where: str) -> Any:
         )
     if kind is Recipe and "optimiser" in table:
         table = {**table, "optimiser": _checked(Optimiser, table["optimiser"], f"{where}, [optimiser]")}
+    if kind is Recipe and "lora" in table:
+        table = {**table, "lora": _checked(LoraConfig, table["lora"], f"{where}, [lora]")}
+    if kind is LoraConfig and "rank" not in table:
+        raise TrainingError(f"{where} gives LoRA no rank; add a line like rank = 16.")
+    if kind is LoraConfig and isinstance(targets := table.get("targets"), str | list):
+        table = {**table, "targets": (targets,) if isinstance(targets, str) else tuple(targets)}
     return kind(**table)
