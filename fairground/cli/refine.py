@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fairground.cli.adapters import base_name, with_changes, with_lora
 from fairground.cli.app import Device, Json, Opening, Threads, app, err, needs_local, out
 from fairground.cli.data import local_data, texts_of_suites
 from fairground.errors import RequestError
@@ -41,6 +42,15 @@ Model = Annotated[str | None, typer.Option("--model", help="Another model than t
 Cut = Annotated[
     bool, typer.Option("--cut", help="Cut conversations and pairs that are longer than the context, not refuse them.")
 ]
+LoraRank = Annotated[
+    int | None,
+    typer.Option("--lora", metavar="RANK", help="Train an adapter of this rank (16 is usual) only."),
+]
+LoraAlpha = Annotated[float | None, typer.Option(help="How much the adapter counts (default: twice its rank).")]
+LoraTargets = Annotated[
+    list[str] | None, typer.Option(help="A layer that gets an adapter, like q_proj; may be repeated (default: all).")
+]
+LoraDropout = Annotated[float | None, typer.Option(help="The share of an adapter's inputs left out in training.")]
 Every = Annotated[int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints.", min=1)]
 
 
@@ -71,6 +81,16 @@ def train(
         float | None, typer.Option(help="dpo: how dear it is to leave the model that it began as (default: 0.1).")
     ] = None,
     cut: Cut = False,
+    lora: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    lora_targets: LoraTargets = None,
+    lora_dropout: LoraDropout = None,
+    gradient_checkpointing: Annotated[
+        bool | None, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many measures without an improvement; keep the best.", min=0)
+    ] = None,
     canaries: Annotated[
         int, typer.Option(help="Sentences with random numbers put into the text, whose exposure rank measures.", min=0)
     ] = 0,
@@ -81,8 +101,9 @@ def train(
 ) -> None:
     """Train a language model on text, from nothing or from a model's folder; or on pairs of answers (--objective dpo).
 
-    Pairs are JSON lines or parquet of "prompt", "chosen" and "rejected", each text or messages. Writes weights,
-    tokenizer, loss.svg, log.jsonl and training.json. Interrupted anywhere, the same command goes on.
+    Pairs are JSON lines or parquet of "prompt", "chosen" and "rejected", each text or messages.
+    Writes weights, tokenizer, loss.svg, log.jsonl and training.json. Interrupted anywhere, the same command goes on.
+    With --lora, the folder is a small adapter in peft's format, which chat, rank and serve take like a model.
     """
     with needs_local("Training"):
         from fairground.training.canaries import make_canaries
@@ -100,6 +121,8 @@ def train(
         return
     recipe = _recipe(model, other, tokens, context, learning_rate, seed, precision, checkpoint_every, cut)
     recipe = _preferring(recipe, objective, beta)
+    recipe = with_lora(recipe, lora, lora_alpha, lora_targets, lora_dropout)
+    recipe = with_changes(recipe, {"gradient_checkpointing": gradient_checkpointing, "patience": patience})
     with _watched(as_json) as watch:
         trained = train_model(
             recipe,
@@ -107,6 +130,7 @@ def train(
             folder,
             held_out=held_out,
             tokenizer=tokenizer,
+            base=base_name(other or model),
             canaries=make_canaries(canaries, repetitions, recipe.seed) if canaries else None,
             suites=texts_of_suites,
             threads=threads,

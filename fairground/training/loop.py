@@ -93,7 +93,8 @@ def train(
     log = _Log(folder / LOG, step)
     peak = matrix_rate(decoder.dtype, decoder.device.type)
     mean_length = tokens.predictions / max(1, len(batches.order(0)))
-    per_token = operations_per_token(decoder.config, mean_length)
+    per_token = operations_per_token(decoder.config, mean_length, fixed=recipe.lora is not None)
+    decoder.recompute = recipe.gradient_checkpointing
     decoder.train()
     last: HeldOut | None = None
     text = measured.better() if isinstance(measured, Pairs) else measured

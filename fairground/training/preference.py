@@ -100,6 +100,7 @@ def with_references(
 
     They are what a checkpoint `kept` of them, else computed from the decoder as it is now, before its first step.
     """
+    decoder.eval()  # an adapter leaves nothing out
     found: dict[str, Tensor] = {}
     made: list[Tokens | None] = []
     for name, some in (("reference", pairs), ("reference.measured", measured)):

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from fairground.errors import ConfigError, TrainingError
-from fairground.models.assemble import save, write_json, write_text
+from fairground.models.assemble import Precision, save, write_json, write_text
 from fairground.models.decoder import Decoder
 from fairground.models.load import load_with_tokenizer
 from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
+from fairground.training.adapting import Adapted, begin_lora, check_base
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
 from fairground.training.contamination import SuiteTexts, contamination
@@ -78,6 +79,7 @@ def train_model(
     teacher: Teacher | None = None,
     canaries: Canaries | None = None,
     suites: SuiteTexts | None = None,
+    base: str | None = None,
     threads: int | None = None,
     device: str = "cpu",
     watch: Watch | None = None,
@@ -87,7 +89,8 @@ def train_model(
     Goes on from `out`'s checkpoint if it is this run's. A new model takes `tokenizer`, the teacher's, or one that is
     trained on the data first. `canaries` are learned with the rest, never held out. `suites`: what the data are
     compared with before training (contamination.py). Writes weights, tokenizer, log.jsonl, loss.svg, training.json, a
-    card, and canaries.json where there are some.
+    card, and canaries.json where there are some. With LoRA, the weights are an adapter in the format of `peft`, which
+    calls its base `base` (None: as the recipe does).
 
     Raises TrainingError, DataError or ConfigError before any work where something does not fit together.
     """
@@ -119,6 +122,10 @@ def train_model(
     decoder = decoder.to(device=device, dtype=getattr(torch, recipe.precision))
     objective: Objective = LanguageModelling()
     identity: dict[str, Any] = {"tokenizer": words.digest()}
+    adapted: Adapted | None = None
+    if recipe.lora is not None:
+        adapted = begin_lora(decoder, recipe, recipe.lora, base)
+        identity |= {"base": adapted.sha256}
     if teacher is not None:
         _same_tokens(teacher, words)
         objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
@@ -142,6 +149,7 @@ def train_model(
     summary = summarise(recipe, decoder, tokens, run, objective, time.perf_counter() - begun)
     if found is not None:
         summary["contamination"] = found.as_dict()
+    summary |= adapted.summary() if adapted else {}
     # The tokenizer first and the config last, so that a folder with a config is whole.
     words.save(out)
     write_json(out / "training.json", summary)
@@ -152,21 +160,28 @@ def train_model(
     loss_plot(run, out / "loss.svg", title=f"{recipe.model}: {objective.name}")
     ends = {"bos_token_id": words.bos_id, "eos_token_id": sorted(words.eos_ids)}
     write_json(out / "generation_config.json", ends)
-    save(decoder.to(torch.bfloat16), out, tokens=ends)
+    if adapted:
+        adapted.save(decoder, out)
+    else:
+        save(decoder.to(torch.bfloat16), out, tokens=ends)
     return Trained(out, summary)
 
 
 def _model(
     recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch
 ) -> tuple[Decoder, Tokenizer]:
-    """The float32 weights to begin with, and the tokenizer that goes with them."""
+    """The weights to begin with, in float32 if they are trained, and the tokenizer that goes with them."""
+    if recipe.lora:
+        check_base(recipe.model)
     if is_new_model(recipe.model):
         words = _tokenizer(recipe, data, given, teacher, watch)
         config = new_config(recipe.model, vocab_size=words.vocab_size, context_length=recipe.context)
         return new_decoder(config, recipe.seed), words
     if given is not None:
         raise ConfigError(f"{recipe.model} has its own tokenizer; leave --tokenizer out, or train a new model.")
-    loaded, words = load_with_tokenizer(Path(recipe.model), "float32")
+    # What is not trained needs no more digits than it is computed with.
+    precision: Precision = "bfloat16" if recipe.lora and recipe.precision == "bfloat16" else "float32"
+    loaded, words = load_with_tokenizer(Path(recipe.model), precision)
     longest = loaded.decoder.config.context_length
     if recipe.context > longest:
         raise ConfigError(
