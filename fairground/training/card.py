@@ -59,6 +59,12 @@ def model_card(
     ]
     if bits:
         lines += [f"Held-out text at the end of training: {bits[-1]:.3f} bits per byte.", ""]
+    if pairs := summary.get("held_out_pairs"):
+        lines += [
+            f"Of the held-out pairs, the chosen answer has the higher reward in {pairs['reward_accuracy']:.0%}; its "
+            f"margin is {pairs['reward_margin']:.3f} on average.",
+            "",
+        ]
     if measures:
         lines += ["| measure | value | 95% interval | n |", "|---|---:|---|---:|"]
         lines += [

@@ -49,11 +49,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run left behind: its steps, its measures by step, and the last measure document by document."""
+    """What a run left behind: its steps, its measures by step, and the last measure document by document.
+
+    `preference`: of pairs, the last measure of those held out (`DirectPreference.held_out`).
+    """
 
     steps: Sequence[Step]
     bits_per_byte: Mapping[int, float]
     held_out: HeldOut | None
+    preference: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -65,6 +69,7 @@ def train(
     *,
     measured: Tokens | None = None,
     identity: Mapping[str, Any] | None = None,
+    ready: Callable[[], None] | None = None,
     progress: Callable[[Step], None] | None = None,
     measure_progress: Callable[[int, float], None] | None = None,
     samples: Callable[[Decoder], Sequence[Mapping[str, str]]] | None = None,
@@ -72,8 +77,9 @@ def train(
     """Trains `decoder` in place, going on from the newest checkpoint in `folder` if there is one.
 
     `identity` is what a checkpoint must agree with beside recipe and text (the tokenizer, the teacher). `measured` is
-    held-out text; `samples` writes a few texts at each measure, which go to the log. On the CPU the weights at the end
-    are the same to the bit whether or not the run was cut short on the way, given one number of threads.
+    held-out text; `ready` is called before the first step, once all fits together; `samples` writes a few texts at each
+    measure, which go to the log. On the CPU the weights at the end are the same to the bit whether or not the run was
+    cut short on the way, given one number of threads.
 
     Raises TrainingError for a checkpoint of another run, a full disk, or a loss that is not finite; in every case the
     last good checkpoint stands.
@@ -87,6 +93,8 @@ def train(
     )
     folder.mkdir(parents=True, exist_ok=True)
     step, place, history, kept = _resume(folder, mine, masters)
+    if ready:
+        ready()
     if isinstance(tokens, Pairs):
         tokens, measured, kept = with_references(decoder, tokens, measured, kept, recipe.batch_tokens)
     batches = tokens.batches(recipe.batch_tokens, recipe.context, recipe.seed)
@@ -99,6 +107,11 @@ def train(
     last: HeldOut | None = None
     text = measured.better() if isinstance(measured, Pairs) else measured
 
+    def compared() -> dict[str, float]:
+        if isinstance(measured, Pairs) and isinstance(objective, DirectPreference):
+            return objective.held_out(decoder, measured, recipe.batch_tokens)
+        return {}
+
     def measure(at: int) -> None:
         nonlocal last
         if measured is None or text is None:
@@ -106,9 +119,7 @@ def train(
         decoder.eval()
         last = held_out(decoder, text, recipe.context)
         history[at] = last.bits_per_byte
-        row: dict[str, Any] = {"step": at, "bits_per_byte": last.bits_per_byte}
-        if isinstance(measured, Pairs) and isinstance(objective, DirectPreference):
-            row |= objective.held_out(decoder, measured, recipe.batch_tokens)
+        row = {"step": at, "bits_per_byte": last.bits_per_byte, **compared()}
         log.write({**row, "samples": list(samples(decoder)) if samples else []})
         if measure_progress:
             measure_progress(at, last.bits_per_byte)
@@ -142,7 +153,7 @@ def train(
     decoder.eval()
     if last is None and text is not None:
         last = held_out(decoder, text, recipe.context)
-    return Run(log.steps(), {int(at): value for at, value in history.items()}, last)
+    return Run(log.steps(), {int(at): value for at, value in history.items()}, last, compared())
 
 
 def _gradient(

@@ -20,7 +20,7 @@ from fairground.models.tokenizer import Tokenizer
 from fairground.training.adapting import Adapted, begin_lora, check_base
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
-from fairground.training.contamination import SuiteTexts, contamination
+from fairground.training.contamination import Contamination, SuiteTexts, contamination
 from fairground.training.loop import Run, Step, train
 from fairground.training.objective import Distillation, LanguageModelling, Objective
 from fairground.training.pairs import read_pairs, tokenize_pairs
@@ -111,11 +111,16 @@ def train_model(
     measured = _tokens(recipe, held_out, words) if held_out else None
     if measured is None:
         tokens, measured = _split(tokens, recipe.seed)
-    found = None
-    if suites is not None:
-        watch.said("comparing the data with every suite")
-        found = contamination(_texts(recipe, data), *suites())
-        watch.found(found.sentence)
+    found: Contamination | None = None
+
+    def compare() -> None:
+        nonlocal found
+        if suites is not None:
+            watch.said("comparing the data with every suite")
+            found = contamination(_texts(recipe, data), *suites())
+            watch.found(found.sentence)
+        watch.said("training")
+
     if canaries is not None:
         tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
     recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
@@ -142,6 +147,7 @@ def train_model(
         out,
         measured=measured,
         identity=identity,
+        ready=compare,
         progress=lambda step: watch.step(step, recipe.steps),
         measure_progress=watch.measure,
         samples=lambda model: write_samples(model, words, given),
@@ -268,6 +274,7 @@ def summarise(
         "tokens": learned,
         "passes": learned / tokens.predictions,
         "bits_per_byte": {str(step): bits for step, bits in run.bits_per_byte.items()},
+        **({"held_out_pairs": dict(run.preference)} if run.preference else {}),
         "final_loss": run.steps[-1].loss if run.steps else None,
         "tokens_per_s": speeds[len(speeds) // 2] if speeds else None,
         "share_of_matrix_rate": shares[len(shares) // 2] if shares else None,
