@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from fairground.errors import TrainingError
@@ -20,6 +22,7 @@ from fairground.training.measure import HeldOut, held_out, operations_per_token
 from fairground.training.objective import Objective
 from fairground.training.optimiser import Masters
 from fairground.training.recipe import Recipe
+from fairground.training.stopping import Best
 from fairground.training.tokens import Batch, Batches, Place, Tokens
 
 LOG = "log.jsonl"
@@ -44,11 +47,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run left behind: its steps, its measures by step, and the last measure document by document."""
+    """What a run left behind: its steps, its measures by step, and the last measure document by document.
+
+    `kept`: the step whose weights the decoder has at the end, where that may not be the last one.
+    """
 
     steps: Sequence[Step]
     bits_per_byte: Mapping[int, float]
     held_out: HeldOut | None
+    kept: int | None = None
 
 
 def train(
@@ -68,11 +75,17 @@ def train(
 
     `identity` is what a checkpoint must agree with beside recipe and text (the tokenizer, the teacher). `measured` is
     held-out text; `samples` writes a few texts at each measure, which go to the log. On the CPU the weights at the end
-    are the same to the bit whether or not the run was cut short on the way, given one number of threads.
+    are the same to the bit whether or not the run was cut short on the way, given one number of threads. With patience,
+    they are those of the best measure.
 
     Raises TrainingError for a checkpoint of another run, a full disk, or a loss that is not finite; in every case the
     last good checkpoint stands.
     """
+    if recipe.patience and measured is None:
+        raise TrainingError(
+            "There is no held-out text to measure on, so it cannot be known when to stop early; give some with "
+            "--held-out, or leave patience out."
+        )
     masters = Masters(decoder, recipe.optimiser)
     batches = Batches(tokens, recipe.batch_tokens, recipe.context, recipe.seed)
     # As JSON gives it back, so that it can be compared with a checkpoint's.
@@ -83,6 +96,7 @@ def train(
     )
     folder.mkdir(parents=True, exist_ok=True)
     step, place, history = _resume(folder, mine, masters)
+    best = Best(folder, recipe.patience, history)
     log = _Log(folder / LOG, step)
     peak = matrix_rate(decoder.dtype, decoder.device.type)
     mean_length = tokens.predictions / max(1, len(batches.order(0)))
@@ -98,6 +112,7 @@ def train(
         decoder.eval()
         last = held_out(decoder, measured, recipe.context)
         history[at] = last.bits_per_byte
+        best.measured(at, masters)
         log.write(
             {"step": at, "bits_per_byte": last.bits_per_byte, "samples": list(samples(decoder)) if samples else []}
         )
@@ -107,9 +122,11 @@ def train(
 
     if step == 0 and recipe.evaluate_every:
         measure(0)
-    while step < recipe.steps:
+    while step < recipe.steps and not best.passed:
         begun = time.perf_counter()
         batch, after = batches.at(place)
+        if recipe.lora and recipe.lora.dropout:  # of the step alone, so that a resumed run leaves out the same
+            torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step)).generate_state(1)[0]))
         loss, ce, norm = _gradient(decoder, objective, masters, batch, recipe.part_tokens)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             masters.drop()
@@ -125,13 +142,15 @@ def train(
         final = step == recipe.steps
         if final or (recipe.evaluate_every and step % recipe.evaluate_every == 0):
             measure(step)
-        if final or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
+        if final or best.passed or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
             state = {"step": step, "place": asdict(place), "bits_per_byte": history, "identity": mine}
             save_checkpoint(folder, step, masters.state(), state)
     decoder.eval()
+    if best.take(masters):
+        last = None
     if last is None and measured is not None:
         last = held_out(decoder, measured, recipe.context)
-    return Run(log.steps(), {int(at): value for at, value in history.items()}, last)
+    return Run(log.steps(), {int(at): value for at, value in history.items()}, last, best.step)
 
 
 def _gradient(
