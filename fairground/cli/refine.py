@@ -303,11 +303,13 @@ def _tell(folder: Path, summary: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), **summary}, indent=1))
         return
-    last = list(summary["bits_per_byte"].values())[-1:]
+    bits = summary["bits_per_byte"]
+    last = [bits[str(kept)]] if (kept := summary.get("kept_step")) is not None else list(bits.values())[-1:]
     speed = f" at {summary['tokens_per_s']:,.0f} tokens/s" if summary["tokens_per_s"] else ""
     measured = f", {last[0]:.3f} bits per byte on held-out text" if last else ""
+    adapter = f"{trained:,} beside " if (trained := summary.get("trained_parameters")) else ""
     out.print(
-        f"{summary['parameters']:,} parameters learned from {summary['tokens']:,} tokens "
+        f"{adapter}{summary['parameters']:,} parameters learned from {summary['tokens']:,} tokens "
         f"({summary['passes']:.1f} passes){speed}{measured}.",
         highlight=False,
     )

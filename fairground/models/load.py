@@ -22,6 +22,7 @@ from fairground.models.gguf_file import GGUFFile
 from fairground.models.gguf_names import describe
 from fairground.models.peft_files import (
     AdapterFolder,
+    base_path,
     change_by,
     holds_adapter,
     read_adapter,
@@ -105,8 +106,8 @@ def _adapted(path: Path, base: Path | None, allow_pickle: bool) -> Source:
     base = base or base_path(adapter)
     if base is None:
         raise UnknownModel(
-            f"{path} is an adapter whose base {adapter.base or '(not named)'} is not here; pull that model, or give it "
-            "with --base."
+            f"{path} is an adapter whose base {adapter.base or '(which it does not name)'} is not here; pull it, or "
+            f"say where it lies: fairground merge {path} --base MODEL --out FOLDER."
         )
     if holds_adapter(base):
         raise ConfigError(f"{base} is an adapter itself, so it cannot be the base of {path}; merge it first.")
@@ -117,17 +118,6 @@ def _adapted(path: Path, base: Path | None, allow_pickle: bool) -> Source:
             "give the base that it was trained on."
         )
     return replace(source, adapter=adapter, change=change_by(source.config, read_adapter(adapter)))
-
-
-def base_path(adapter: AdapterFolder) -> Path | None:
-    """Where an adapter's base lies, if its name is a path: as it is, or from the adapter's folder; else None."""
-    if not adapter.base:
-        return None
-    named = Path(adapter.base).expanduser()
-    for place in (named, adapter.path / named):
-        if (place / "config.json").is_file() or (place.suffix == ".gguf" and place.is_file()) or holds_adapter(place):
-            return place
-    return None
 
 
 @contextmanager

@@ -95,6 +95,17 @@ def read_adapter_config(path: Path) -> AdapterFolder:
     return AdapterFolder(path, base or None, sha256 or None, fields)
 
 
+def base_path(adapter: AdapterFolder) -> Path | None:
+    """Where an adapter's base lies, if its name is a path: as it is, or from the adapter's folder; else None."""
+    if not adapter.base:
+        return None
+    named = Path(adapter.base).expanduser()
+    for place in (named, adapter.path / named):
+        if (place / "config.json").is_file() or (place.suffix == ".gguf" and place.is_file()) or holds_adapter(place):
+            return place
+    return None
+
+
 def read_adapter(folder: AdapterFolder) -> dict[str, Adapter]:
     """The adapters by the published names of their layers, in float32.
 

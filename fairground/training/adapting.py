@@ -39,12 +39,12 @@ def begin_lora(decoder: Decoder, recipe: Recipe, lora: LoraConfig, base: str | N
     return Adapted(base or str(Path(recipe.model).resolve()), weights_hash(Path(recipe.model)), lora, trained)
 
 
-def check_base(model: str) -> None:
-    """Raises ConfigError for what cannot be the base of an adapter: a new model, or an adapter itself."""
-    if is_new_model(model):
-        raise ConfigError(f"{model} is a new model, which has nothing to adapt; leave LoRA out.")
-    if holds_adapter(Path(model)):
+def check_begin(recipe: Recipe) -> None:
+    """Raises ConfigError for what cannot be trained on: an adapter, and with LoRA also a new model."""
+    if recipe.lora and is_new_model(recipe.model):
+        raise ConfigError(f"{recipe.model} is a new model, which has nothing to adapt; leave LoRA out.")
+    if holds_adapter(Path(recipe.model)):
         raise ConfigError(
-            f"{model} is an adapter, and an adapter of an adapter cannot be written; merge it first: "
-            f"fairground merge {model} --out FOLDER."
+            f"{recipe.model} is an adapter, which cannot be trained on by itself; merge it first: "
+            f"fairground merge {recipe.model} --out FOLDER."
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 ABOUT_ENERGY = "an estimate: threads times time times 6 W a thread, not a meter's reading"
@@ -29,7 +30,13 @@ def model_card(
     """
     recipe, data = summary["recipe"], summary["text"]
     bits = list(summary["bits_per_byte"].values())
-    front = {"library_name": "transformers", "pipeline_tag": "text-generation", "license": licence.lower() or None}
+    base = summary.get("base")
+    front = {
+        "library_name": "peft" if base else "transformers",
+        "base_model": None if base is None or Path(base).is_absolute() else base,
+        "pipeline_tag": "text-generation",
+        "license": licence.lower() or None,
+    }
     lines = [
         "---",
         *(f"{key}: {value}" for key, value in front.items() if value),
@@ -37,7 +44,11 @@ def model_card(
         "",
         f"# {name}",
         "",
-        f"{summary['parameters']:,} parameters, trained by {summary['objective']} as `{recipe['model']}`.",
+        f"{summary['parameters']:,} parameters, trained by {summary['objective']} as `{recipe['model']}`."
+        if base is None
+        else f"An adapter (LoRA) of {summary['trained_parameters']:,} parameters for `{base}`, which has "
+        f"{summary['parameters']:,}, trained by {summary['objective']}. It belongs to the base whose weight files have "
+        f"the SHA-256 `{summary['base_sha256']}`.",
         "",
         "## Text",
         "",
@@ -57,7 +68,14 @@ def model_card(
         "## Measures",
         "",
     ]
-    if bits:
+    kept = summary.get("kept_step")
+    if kept is not None:
+        lines += [
+            f"It stopped early, and the weights of step {kept} are kept: held-out text took "
+            f"{summary['bits_per_byte'][str(kept)]:.3f} bits per byte then.",
+            "",
+        ]
+    elif bits:
         lines += [f"Held-out text at the end of training: {bits[-1]:.3f} bits per byte.", ""]
     if pairs := summary.get("held_out_pairs"):
         lines += [

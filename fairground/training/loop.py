@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from fairground.errors import TrainingError
@@ -22,6 +24,7 @@ from fairground.training.optimiser import Masters
 from fairground.training.pairs import Pairs
 from fairground.training.preference import DirectPreference, with_references
 from fairground.training.recipe import Recipe
+from fairground.training.stopping import Best
 from fairground.training.tokens import Batch, Place, Tokens
 
 LOG = "log.jsonl"
@@ -51,12 +54,14 @@ class Step:
 class Run:
     """What a run left behind: its steps, its measures by step, and the last measure document by document.
 
-    `preference`: of pairs, the last measure of those held out (`DirectPreference.held_out`).
+    `kept`: the step whose weights the decoder has at the end, where that may not be the last one. `preference`: of
+    pairs, what those held out give at the end (`DirectPreference.held_out`).
     """
 
     steps: Sequence[Step]
     bits_per_byte: Mapping[int, float]
     held_out: HeldOut | None
+    kept: int | None = None
     preference: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -79,11 +84,17 @@ def train(
     `identity` is what a checkpoint must agree with beside recipe and text (the tokenizer, the teacher). `measured` is
     held-out text; `ready` is called before the first step, once all fits together; `samples` writes a few texts at each
     measure, which go to the log. On the CPU the weights at the end are the same to the bit whether or not the run was
-    cut short on the way, given one number of threads.
+    cut short on the way, given one number of threads. With patience, they are those of the best measure, which is of
+    bits per byte, or of the loss where pairs of answers are learned.
 
     Raises TrainingError for a checkpoint of another run, a full disk, or a loss that is not finite; in every case the
     last good checkpoint stands.
     """
+    if recipe.patience and measured is None:
+        raise TrainingError(
+            "There is no held-out text to measure on, so it cannot be known when to stop early; give some with "
+            "--held-out, or leave patience out."
+        )
     masters = Masters(decoder, recipe.optimiser)
     # As JSON gives it back, so that it can be compared with a checkpoint's.
     mine: dict[str, Any] = json.loads(
@@ -92,12 +103,14 @@ def train(
         )
     )
     folder.mkdir(parents=True, exist_ok=True)
-    step, place, history, kept = _resume(folder, mine, masters)
+    step, place, history, losses, kept = _resume(folder, mine, masters)
     if ready:
         ready()
+    references: dict[str, Tensor] = {}
     if isinstance(tokens, Pairs):
-        tokens, measured, kept = with_references(decoder, tokens, measured, kept, recipe.batch_tokens)
+        tokens, measured, references = with_references(decoder, tokens, measured, kept, recipe.batch_tokens)
     batches = tokens.batches(recipe.batch_tokens, recipe.context, recipe.seed)
+    best = Best(folder, recipe.patience, losses if isinstance(tokens, Pairs) else history)
     log = _Log(folder / LOG, step)
     peak = matrix_rate(decoder.dtype, decoder.device.type)
     mean_length = tokens.predictions / max(1, len(batches.order(0)))
@@ -120,6 +133,9 @@ def train(
         last = held_out(decoder, text, recipe.context)
         history[at] = last.bits_per_byte
         row = {"step": at, "bits_per_byte": last.bits_per_byte, **compared()}
+        if "preference_loss" in row:
+            losses[at] = row["preference_loss"]
+        best.measured(at, masters)
         log.write({**row, "samples": list(samples(decoder)) if samples else []})
         if measure_progress:
             measure_progress(at, last.bits_per_byte)
@@ -127,9 +143,11 @@ def train(
 
     if step == 0 and recipe.evaluate_every:
         measure(0)
-    while step < recipe.steps:
+    while step < recipe.steps and not best.passed:
         begun = time.perf_counter()
         batch, after = batches.at(place)
+        if recipe.lora and recipe.lora.dropout:  # of the step alone, so that a resumed run leaves out the same
+            torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step)).generate_state(1)[0]))
         loss, ce, norm = _gradient(decoder, objective, masters, batch, recipe.part_tokens)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             masters.drop()
@@ -147,13 +165,16 @@ def train(
         final = step == recipe.steps
         if final or (recipe.evaluate_every and step % recipe.evaluate_every == 0):
             measure(step)
-        if final or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
+        if final or best.passed or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
             state = {"step": step, "place": asdict(place), "bits_per_byte": history, "identity": mine}
-            save_checkpoint(folder, step, {**masters.state(), **kept}, state)
+            state |= {"preference_loss": losses} if losses else {}
+            save_checkpoint(folder, step, {**masters.state(), **references}, state)
     decoder.eval()
+    if best.take(masters):
+        last = None
     if last is None and text is not None:
         last = held_out(decoder, text, recipe.context)
-    return Run(log.steps(), {int(at): value for at, value in history.items()}, last, compared())
+    return Run(log.steps(), {int(at): value for at, value in history.items()}, last, best.step, compared())
 
 
 def _gradient(
@@ -173,10 +194,18 @@ def _gradient(
     return loss, ce, masters.norm()
 
 
-def _resume(
-    folder: Path, mine: Mapping[str, Any], masters: Masters
-) -> tuple[int, Place, dict[int, float], dict[str, Tensor]]:
-    """Where to go on, what was measured, and the checkpoint's tensors, whose weights are the decoder's by then."""
+class _Start(NamedTuple):
+    """Where to go on, what was measured by step (bits per byte, preference losses), and the checkpoint's tensors."""
+
+    step: int
+    place: Place
+    history: dict[int, float]
+    losses: dict[int, float]
+    tensors: dict[str, Tensor]
+
+
+def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> _Start:
+    """The newest checkpoint's, whose weights are the decoder's by then, or a beginning."""
     path = newest(folder)
     if path is None:
         if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
@@ -184,7 +213,7 @@ def _resume(
                 f"{folder} holds a model that this run did not make, so nothing was written there; give --out another "
                 "folder."
             )
-        return 0, Place(), {}, {}
+        return _Start(0, Place(), {}, {}, {})
     tensors, state = load_checkpoint(path)
     theirs = state.get("identity", {})
     different = [key for key in mine if theirs.get(key) != mine[key]]
@@ -199,8 +228,11 @@ def _resume(
         )
     try:
         masters.load(tensors)
-        history = {int(k): v for k, v in state["bits_per_byte"].items()}
-        return state["step"], Place(**state["place"]), history, tensors
+        history, losses = (
+            {int(at): value for at, value in state.get(name, {}).items()}
+            for name in ("bits_per_byte", "preference_loss")
+        )
+        return _Start(state["step"], Place(**state["place"]), history, losses, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise TrainingError(f"{path} is not of this model; give --out another folder.") from None
 

@@ -17,7 +17,7 @@ from fairground.models.decoder import Decoder
 from fairground.models.load import load_with_tokenizer
 from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
-from fairground.training.adapting import Adapted, begin_lora, check_base
+from fairground.training.adapting import Adapted, begin_lora, check_begin
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
 from fairground.training.contamination import Contamination, SuiteTexts, contamination
@@ -177,8 +177,7 @@ def _model(
     recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch
 ) -> tuple[Decoder, Tokenizer]:
     """The weights to begin with, in float32 if they are trained, and the tokenizer that goes with them."""
-    if recipe.lora:
-        check_base(recipe.model)
+    check_begin(recipe)
     if is_new_model(recipe.model):
         words = _tokenizer(recipe, data, given, teacher, watch)
         config = new_config(recipe.model, vocab_size=words.vocab_size, context_length=recipe.context)
@@ -275,6 +274,7 @@ def summarise(
         "passes": learned / tokens.predictions,
         "bits_per_byte": {str(step): bits for step, bits in run.bits_per_byte.items()},
         **({"held_out_pairs": dict(run.preference)} if run.preference else {}),
+        **({} if run.kept is None else {"kept_step": run.kept}),
         "final_loss": run.steps[-1].loss if run.steps else None,
         "tokens_per_s": speeds[len(speeds) // 2] if speeds else None,
         "share_of_matrix_rate": shares[len(shares) // 2] if shares else None,
