@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import torch
 from configurations import CONFIGURATIONS
+from peft import LoraConfig as PeftConfig
 from test_gradients import published_gradients
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from fairground.errors import ConfigError
 from fairground.models.load import load_folder
+from fairground.models.lora import adapters_of, attach
+from fairground.models.peft_files import read_adapter, read_adapter_config
 from fairground.models.tokenizer import Tokenizer
 from fairground.training.cross_entropy import token_cross_entropy
 from fairground.training.pairs import Pairs, read_pairs, tokenize_pairs
@@ -61,20 +64,25 @@ def their_model(name: str, vocabulary: int, seed: int) -> PreTrainedModel:
 
 
 def their_trainer(
-    model: PreTrainedModel, reference: PreTrainedModel, words: Path, rows: Sequence[dict[str, Any]], out: Path
+    model: PreTrainedModel,
+    reference: PreTrainedModel | None,
+    words: Path,
+    rows: Sequence[dict[str, Any]],
+    out: Path,
+    **settings: Any,
 ) -> Any:
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
     disable_progress_bars()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-    settings = DPOConfig(
+    how = DPOConfig(
         output_dir=str(out), beta=0.3, per_device_train_batch_size=len(rows), use_cpu=True, bf16=False, report_to=[],
         gradient_checkpointing=False, max_length=None, train_sampling_strategy="sequential",
     )  # fmt: skip
     return DPOTrainer(
-        model, ref_model=reference, args=settings, train_dataset=Dataset.from_list(list(rows)),
-        processing_class=AutoTokenizer.from_pretrained(words),
+        model, ref_model=reference, args=how, train_dataset=Dataset.from_list(list(rows)),
+        processing_class=AutoTokenizer.from_pretrained(words), **settings,
     )  # fmt: skip
 
 
@@ -137,6 +145,40 @@ def test_loss_and_gradients_equal_those_of_trl(name: str, words: Path, tmp_path:
     assert measures["reward_margin"] == pytest.approx(logged["rewards/margins"], abs=1e-4)
     assert measures["reward_accuracy"] == pytest.approx(logged["rewards/accuracies"])
     assert objective.measures() == {}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_with_lora_the_reference_is_the_model_without_it(name: str, words: Path, tmp_path: Path) -> None:
+    """Loss and gradients of adapters that have learned something, against TRL's trainer of peft's."""
+    their_model(name, Tokenizer.from_folder(words).vocab_size, 0).save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager")
+    lora = PeftConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4, lora_alpha=6)
+    trainer = their_trainer(base, None, words, PLAIN, tmp_path / "theirs", peft_config=lora)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(0, 0.1)
+    trainer.model.save_pretrained(tmp_path / "adapter")
+    (batch,) = trainer.get_train_dataloader()
+    expected = trainer.compute_loss(trainer.model.train(), batch)
+    expected.backward()
+
+    ours = load_folder(tmp_path / "base", "float32").decoder
+    pairs, _, _ = with_references(ours, pairs_of(PLAIN, words, tmp_path), None, {}, 1000)
+    attach(ours.train(), read_adapter(read_adapter_config(tmp_path / "adapter")))
+    total, _ = DirectPreference(beta=0.3)(ours, whole(pairs))
+    (total / 3).backward()  # type: ignore[no-untyped-call]
+    assert float(total.detach()) / 3 == pytest.approx(float(expected.detach()), abs=1e-4)
+    assert abs(float(expected.detach()) - 0.693) > 0.01, "the reference is another model"
+    own, compared = adapters_of(ours), 0
+    for key, weight in trainer.model.named_parameters():
+        if weight.requires_grad:
+            layer, _, side = key.removeprefix("base_model.model.").removesuffix(".default.weight").rpartition(".lora_")
+            gradient = (own[layer].a if side == "A" else own[layer].b).grad
+            torch.testing.assert_close(gradient, weight.grad, atol=1e-4, rtol=0)
+            compared += 1
+    assert compared == 2 * len(own) > 0
 
 
 def test_parts_of_a_step_add_up_to_it(words: Path, tmp_path: Path) -> None:
