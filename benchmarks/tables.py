@@ -75,6 +75,39 @@ def training(raw: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
+PREFERENCE = {
+    "fairground": "Fairground",
+    "trl": "TRL's DPOTrainer, its reference computed before",
+    "trl_default": "the same as it comes, its reference in the loop",
+}
+PAIRS = {
+    "equal": "prompts of 128 tokens, answers of 64",
+    "mixed": "prompts of 32 to 224 tokens, answers of 16 to 120",
+}
+
+
+def dpo(raw: dict[str, Any]) -> str:
+    """A table for each kind of pairs and precision."""
+    blocks = [circumstances(raw["about"], raw["about"]["machine"])]
+    for part in raw["parts"]:
+        norms, size = part["first_gradients"].values(), part["parameters"] / 1e6
+        lines = [
+            f"**{part['shape']}, {part['precision']}, {PAIRS[part['lengths']]}**: {size:.1f} million parameters; a "
+            f"step is {part['batch']} pairs of {part['predictions']:,} predictions in all. At the first step the "
+            f"gradients' lengths, from {min(norms):.4f} to {max(norms):.4f}, agree.",
+            "",
+            "| | tokens/s | ours is faster by | peak memory, MB |",
+            "|---|---|---|---|",
+        ]
+        for who, label in PREFERENCE.items():
+            row = part["summary"][who]
+            times = "" if who == "fairground" else spread(row["ours_over_theirs"], "{:.2f}")
+            speed, memory = spread(row["tokens_per_s"], "{:.0f}"), row["peak_memory_mb"]["median"]
+            lines.append(f"| {label} | {speed} | {times} | {memory:.0f} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
 OWN = {
     "engine_first_ms": ("first token of a prompt of 50, from the engine, ms", "{:.0f}"),
     "http_first_ms": ("the same through HTTP, ms", "{:.0f}"),
@@ -268,6 +301,7 @@ TABLES = {
     "against_transformers": against_transformers,
     "arena_page": arena_page,
     "arena_votes": arena_votes,
+    "dpo": dpo,
     "rank": rank,
     "ratings": ratings,
     "report": report,

@@ -51,14 +51,16 @@ SHAPES = {
 
 
 class Contestant:
-    """A process that trains when it is told to."""
+    """A process that trains when it is told to; `script NAME JOB` is one."""
+
+    script = HERE / "contestants.py"
 
     def __init__(self, name: str, job: Job) -> None:
         """Returns when it is ready for its first turn."""
         self.name = name
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "contestants.py"), name, json.dumps(asdict(job))],
+            [sys.executable, str(self.script), name, json.dumps(asdict(job))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
             env={**os.environ, "OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
@@ -87,12 +89,12 @@ class Contestant:
 
 
 @contextmanager
-def started(names: Sequence[str], job: Job) -> Iterator[list[Contestant]]:
+def started(names: Sequence[str], job: Job, kind: type[Contestant] = Contestant) -> Iterator[list[Contestant]]:
     """One after another, so that none is in another's way while it compiles."""
     running: list[Contestant] = []
     try:
         for name in names:
-            running.append(Contestant(name, job))
+            running.append(kind(name, job))
             print(f"{job.shape}: {name} is ready", flush=True)
         yield running
     finally:
@@ -109,7 +111,9 @@ def contestants(shape: Shape, litgpt: bool, compiled: bool) -> list[str]:
     return ["fairground", "trainer", "trainer_tuned", *(each for one in plain for each in (one, f"{one}_compiled"))]
 
 
-def race(job: Job, names: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
+def race(
+    job: Job, names: Sequence[str], kind: type[Contestant] = Contestant
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
     """Each contestant's turns, and what it said at the end."""
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     ends: dict[str, dict[str, Any]] = {}
@@ -125,7 +129,7 @@ def race(job: Job, names: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]
         )
 
     if job.device == "cpu":
-        with started(names, job) as running:
+        with started(names, job, kind) as running:
             for _ in range(job.turns):
                 for contestant in running:
                     turn(contestant)
@@ -133,7 +137,7 @@ def race(job: Job, names: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]
     else:
         for _ in range(job.turns):
             for name in names:
-                with started([name], replace(job, turns=1)) as (alone,):
+                with started([name], replace(job, turns=1), kind) as (alone,):
                     turn(alone)
                     ends[name] = alone.go_on()
     return turns, ends

@@ -39,3 +39,19 @@ def test_contestants_train_the_same_model(tmp_path: Path) -> None:
     table = tables.training(raw)
     assert all(tables.CONTESTANTS[name] in table for name in losses)
     assert table.count("\n| ") == 4
+
+
+@pytest.mark.verify
+def test_preferences_are_learned_alike_beside_trl(tmp_path: Path) -> None:
+    """One turn at a tiny shape; the script itself ends where a first gradient differs, and all losses are close."""
+    out = tmp_path / "dpo.json"
+    tiny = "--shapes llama:600k --steps 1 --rounds 1 --threads 1 --precisions float32 --lengths mixed"
+    command = [sys.executable, str(BENCHMARKS / "dpo_against_trl.py"), *tiny.split(), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    raw = json.loads(out.read_text(encoding="utf-8"))
+    (part,) = raw["parts"]
+    for end in part["ends"].values():
+        assert end["losses"] == pytest.approx(part["ends"]["fairground"]["losses"], abs=1e-4)
+        assert end["gradient_norms"] == pytest.approx(part["ends"]["fairground"]["gradient_norms"], rel=1e-3)
+    assert all(label in tables.dpo(raw) for label in tables.PREFERENCE.values())

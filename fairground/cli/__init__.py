@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 from fairground.cli import (
+    adapters,
     arena,
     audit,
     bench,
@@ -30,6 +31,7 @@ from fairground.cli.app import app
 from fairground.errors import FairgroundError
 
 __all__ = [
+    "adapters",
     "app",
     "arena",
     "audit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,11 +78,13 @@ class Opening:
         self.deterministic, self.allow_pickle = deterministic, allow_pickle
 
     def fetch(self, reference: Reference) -> None:
-        """Pulls a catalogue or hub model that is not here yet."""
+        """Pulls a catalogue or hub model that is not here yet, also where it is the base of an adapter."""
         from fairground.hub.installed import locate
 
         if reference.kind == "catalogue" and locate(reference.target) is None:
             pull_model(reference.target, "auto", self.allow_pickle)
+        if reference.kind == "path" and (base := _named_base(Path(reference.target))):
+            self.fetch(base)
 
     def open(self, reference: Reference) -> Generator:
         """The generator that a reference stands for; fetched before. Raises a FairgroundError."""
@@ -106,6 +108,7 @@ class Opening:
             licence=entry.licence if entry else None,
             deterministic=self.deterministic,
             allow_pickle=self.allow_pickle,
+            base=self.base(path),
             # Only where somebody watches: elsewhere standard error is for what went wrong.
             notice=(lambda said: err.print(said, style="dim", highlight=False)) if err.is_terminal else None,
         )
@@ -119,7 +122,9 @@ class Opening:
             return reference.target
         path = self._located(reference)
         if path not in self._contents:
-            self._contents[path] = content_hash(path)
+            base = self.base(path)
+            own, of_base = content_hash(path), content_hash(base) if base else ""
+            self._contents[path] = f"{own[:16]}{of_base}" if base else own
         # With another number of threads, sums may be rounded otherwise.
         threads = f" {self.threads or cores()} threads" if self.device == "cpu" else ""
         how = f"{self.device}{threads}{' deterministic' if self.deterministic else ''}"
@@ -129,16 +134,26 @@ class Opening:
         """A local model's decoder and tokenizer alone, for a teacher. Raises a FairgroundError."""
         from fairground.models.load import load_with_tokenizer
 
-        loaded, words = load_with_tokenizer(self.path(name), device=self.device, allow_pickle=self.allow_pickle)
+        path = self.path(name)
+        loaded, words = load_with_tokenizer(
+            path, device=self.device, allow_pickle=self.allow_pickle, base=self.base(path)
+        )
         return loaded.decoder, words
+
+    def base(self, path: Path) -> Path | None:
+        """Where the base of an adapter's folder lies, fetched before; None where that is not known, or no adapter's."""
+        if not _is_adapter(path):
+            return None
+        from fairground.models.peft_files import base_path, read_adapter_config
+
+        reference = _named_base(path)
+        return self._located(reference) if reference else base_path(read_adapter_config(path))
 
     def path(self, name: str) -> Path:
         """Where a local model lies; fetched before if need be. Raises a FairgroundError."""
-        from fairground.hub.reference import parse
+        from fairground.hub.reference import Reference, parse
 
-        if Path(name).exists():
-            return Path(name)
-        reference = parse(name)
+        reference = Reference(name, "path", name) if Path(name).exists() else parse(name)
         if reference.kind not in ("catalogue", "path"):
             raise RequestError(f"{name} is not a model on this machine, so its weights cannot be had.")
         self.fetch(reference)
@@ -152,6 +167,27 @@ class Opening:
         if path is None:
             raise UnknownModel(f"{reference.target} is not here; run 'fairground pull {reference.target}'.")
         return path
+
+
+def _is_adapter(path: Path) -> bool:
+    return (path / "adapter_config.json").is_file()
+
+
+def _named_base(path: Path) -> Reference | None:
+    """What an adapter's folder calls its base, unless that is a path: a catalogue's name, or one of a hub."""
+    from fairground.hub.reference import parse
+
+    if not _is_adapter(path):
+        return None
+    with needs_local("Running adapters here"):
+        from fairground.models.peft_files import base_path, read_adapter_config
+    adapter = read_adapter_config(path)
+    if adapter.base is None or base_path(adapter) is not None:
+        return None
+    for name in (adapter.base, f"hf:{adapter.base}"):
+        with suppress(UnknownModel):
+            return parse(name)
+    return None
 
 
 def entry_of(reference: Reference) -> Entry | None:

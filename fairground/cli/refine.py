@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fairground.cli.adapters import base_name, with_changes, with_lora
 from fairground.cli.app import Device, Json, Opening, Threads, app, err, needs_local, out
+from fairground.cli.data import local_data, texts_of_suites
 from fairground.errors import RequestError
 
 if TYPE_CHECKING:
     from fairground.training.recipe import Recipe
     from fairground.training.run import Watch
 
-Data = Annotated[list[Path], typer.Argument(metavar="DATA...", help="Text: .txt, .jsonl, .jsonl.gz, or folders.")]
+Data = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DATA...", help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, folders, or hf:ORG/NAME."
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="The model's folder; the same command goes on where it stopped.")]
 HeldOut = Annotated[
     list[Path] | None, typer.Option(help="Text to measure on, never learned (default: a hundredth of the data).")
@@ -32,6 +39,18 @@ Rate = Annotated[
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same weights.", min=0)]
 Precision = Annotated[str | None, typer.Option(help="bfloat16 or float32, of activations and products.")]
 Model = Annotated[str | None, typer.Option("--model", help="Another model than the recipe's.")]
+Cut = Annotated[
+    bool, typer.Option("--cut", help="Cut conversations and pairs that are longer than the context, not refuse them.")
+]
+LoraRank = Annotated[
+    int | None,
+    typer.Option("--lora", metavar="RANK", help="Train an adapter of this rank (16 is usual) only."),
+]
+LoraAlpha = Annotated[float | None, typer.Option(help="How much the adapter counts (default: twice its rank).")]
+LoraTargets = Annotated[
+    list[str] | None, typer.Option(help="A layer that gets an adapter, like q_proj; may be repeated (default: all).")
+]
+LoraDropout = Annotated[float | None, typer.Option(help="The share of an adapter's inputs left out in training.")]
 Every = Annotated[int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints.", min=1)]
 
 
@@ -54,6 +73,24 @@ def train(
     seed: Seed = None,
     precision: Precision = None,
     checkpoint_every: Every = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="lm: the next token, of chats the answers'; dpo: pairs of answers, by preference."),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="dpo: how dear it is to leave the model that it began as (default: 0.1).")
+    ] = None,
+    cut: Cut = False,
+    lora: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    lora_targets: LoraTargets = None,
+    lora_dropout: LoraDropout = None,
+    gradient_checkpointing: Annotated[
+        bool | None, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many measures without an improvement; keep the best.", min=0)
+    ] = None,
     canaries: Annotated[
         int, typer.Option(help="Sentences with random numbers put into the text, whose exposure rank measures.", min=0)
     ] = 0,
@@ -62,32 +99,40 @@ def train(
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Train a language model on text, from nothing or from a model's folder.
+    """Train a language model on text, from nothing or from a model's folder; or on pairs of answers (--objective dpo).
 
+    Pairs are JSON lines or parquet of "prompt", "chosen" and "rejected", each text or messages.
     Writes weights, tokenizer, loss.svg, log.jsonl and training.json. Interrupted anywhere, the same command goes on.
+    With --lora, the folder is a small adapter in peft's format, which chat, rank and serve take like a model.
     """
     with needs_local("Training"):
         from fairground.training.canaries import make_canaries
         from fairground.training.ngrams import is_ngram, train_ngram
         from fairground.training.run import train_model
+    data, held_out = local_data(data), local_data(held_out or ())
     if is_ngram(model):
         if canaries:
             raise RequestError("Canaries are for models with weights, and this one counts; leave --canaries out.")
         with err.status("starting") as status:
             summary = train_ngram(
-                model, data, folder, held_out=held_out or (), tokenizer=tokenizer, said=lambda what: status.update(what)
+                model, data, folder, held_out=held_out, tokenizer=tokenizer, said=lambda what: status.update(what)
             )
         _tell(folder, summary, as_json)
         return
-    recipe = _recipe(model, other, tokens, context, learning_rate, seed, precision, checkpoint_every)
+    recipe = _recipe(model, other, tokens, context, learning_rate, seed, precision, checkpoint_every, cut)
+    recipe = _preferring(recipe, objective, beta)
+    recipe = with_lora(recipe, lora, lora_alpha, lora_targets, lora_dropout)
+    recipe = with_changes(recipe, {"gradient_checkpointing": gradient_checkpointing, "patience": patience})
     with _watched(as_json) as watch:
         trained = train_model(
             recipe,
             data,
             folder,
-            held_out=held_out or (),
+            held_out=held_out,
             tokenizer=tokenizer,
+            base=base_name(other or model),
             canaries=make_canaries(canaries, repetitions, recipe.seed) if canaries else None,
+            suites=texts_of_suites,
             threads=threads,
             device=device,
             watch=watch,
@@ -119,6 +164,7 @@ def distill(
     seed: Seed = None,
     precision: Precision = None,
     checkpoint_every: Every = None,
+    cut: Cut = False,
     threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -133,7 +179,8 @@ def distill(
         from fairground.training.sizes import is_new_model
     if objective not in ("logits", "sequence"):
         raise RequestError(f"There is no objective {objective!r}; choose logits or sequence.")
-    recipe = _recipe(student, other, tokens, context, learning_rate, seed, precision, checkpoint_every)
+    data, held_out = local_data(data), local_data(held_out or ())
+    recipe = _recipe(student, other, tokens, context, learning_rate, seed, precision, checkpoint_every, cut)
     opening = Opening(threads, device, deterministic=False, allow_pickle=False)
     taught: Teacher | None = None
     if objective == "sequence":
@@ -148,9 +195,10 @@ def distill(
             recipe,
             data,
             folder,
-            held_out=held_out or (),
+            held_out=held_out,
             tokenizer=tokenizer,
             teacher=taught,
+            suites=texts_of_suites,
             threads=threads,
             device=device,
             watch=watch,
@@ -167,6 +215,7 @@ def _recipe(
     seed: int | None,
     precision: str | None,
     checkpoint_every: int | None,
+    cut: bool,
 ) -> Recipe:
     """The recipe that a name or file stands for, with what the command line changes."""
     from dataclasses import replace
@@ -185,11 +234,23 @@ def _recipe(
         "seed": seed,
         "precision": precision,
         "checkpoint_every": checkpoint_every,
+        "cut": cut or None,
     }
     recipe = read_recipe(named if named.endswith(".toml") else model(named), changes)
     if learning_rate is None:
         return recipe
     return replace(recipe, optimiser=replace(recipe.optimiser, learning_rate=learning_rate))
+
+
+def _preferring(recipe: Recipe, objective: str | None, beta: float | None) -> Recipe:
+    """The recipe with another objective or β, where the command line gives them."""
+    from dataclasses import replace
+
+    if objective is not None:
+        recipe = replace(recipe, objective=objective)
+    if beta is not None:
+        recipe = replace(recipe, preference=replace(recipe.preference, beta=beta))
+    return recipe
 
 
 def _written(opening: Opening, teacher: str, prompts: list[Path], folder: Path, temperature: float) -> Path:
@@ -234,6 +295,7 @@ def _watched(quiet: bool) -> Iterator[Watch]:
             said=lambda what: shown.update(task, description=what),
             step=step,
             measure=measured,
+            found=lambda said: err.print(said, highlight=False, soft_wrap=True),
         )
 
 
@@ -241,11 +303,13 @@ def _tell(folder: Path, summary: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"folder": str(folder), **summary}, indent=1))
         return
-    last = list(summary["bits_per_byte"].values())[-1:]
+    bits = summary["bits_per_byte"]
+    last = [bits[str(kept)]] if (kept := summary.get("kept_step")) is not None else list(bits.values())[-1:]
     speed = f" at {summary['tokens_per_s']:,.0f} tokens/s" if summary["tokens_per_s"] else ""
     measured = f", {last[0]:.3f} bits per byte on held-out text" if last else ""
+    adapter = f"{trained:,} beside " if (trained := summary.get("trained_parameters")) else ""
     out.print(
-        f"{summary['parameters']:,} parameters learned from {summary['tokens']:,} tokens "
+        f"{adapter}{summary['parameters']:,} parameters learned from {summary['tokens']:,} tokens "
         f"({summary['passes']:.1f} passes){speed}{measured}.",
         highlight=False,
     )

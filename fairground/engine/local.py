@@ -23,6 +23,7 @@ from fairground.models.assemble import Precision, memory_bytes
 from fairground.models.decoder import Block, Decoder
 from fairground.models.load import Loaded, memory_sentence, open_source
 from fairground.models.machine import cores, free_memory
+from fairground.models.peft_files import holds_adapter
 from fairground.models.tokenizer import Tokenizer
 from fairground.types import Capabilities, ModelInfo, Request, Score, ScoreRequest, TokenScore
 
@@ -139,19 +140,21 @@ def open_model(
     licence: str | None = None,
     deterministic: bool = False,
     allow_pickle: bool = False,
+    base: Path | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> LocalGenerator | NGramGenerator:
     """Loads a model folder or a GGUF file; for a folder that holds an n-gram model, an NGramGenerator.
 
+    An adapter's folder is its base with the adapter merged; `base` is where that lies, if not where the folder says.
     `threads`: CPU threads for the products (default: all cores). `notice` is told, before a weight is read, what memory
     that takes. Raises a ModelError that says what is wrong; DoesNotFit where the memory is not there.
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise UnknownModel(f"There is no device {device!r} on this machine; leave --device out to run on the CPU.")
-    if holds_ngram(path):
+    if not holds_adapter(path) and holds_ngram(path):
         return open_ngram(path, name=name or path.stem, precision=precision, licence=licence)
     compute(torch.set_num_threads, threads or cores())
-    source = open_source(path, allow_pickle=allow_pickle)
+    source = open_source(path, allow_pickle=allow_pickle, base=base)
     tokenizer = source.tokenizer()
     if notice:
         notice(f"{name or path.stem} {memory_sentence(source.config, precision)}.")

@@ -26,7 +26,7 @@ Alternatives = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A model repository on a hub, and which of its files are wanted.
+    """A repository on a hub, and which of its files are wanted; `data`: it is a data set's, not a model's.
 
     `files` are patterns of which each may be missing. `weights` are alternatives, the best first; the first of which
     every pattern is found is taken. `pickles` are those that need `allow_pickle`.
@@ -35,8 +35,19 @@ class Repository:
     repo: str
     revision: str
     files: tuple[str, ...]
-    weights: Alternatives
-    pickles: Alternatives
+    weights: Alternatives = ()
+    pickles: Alternatives = ()
+    data: bool = False
+
+    @property
+    def page(self) -> str:
+        """Its path on the hub, below which its files lie."""
+        return f"datasets/{self.repo}" if self.data else self.repo
+
+    @property
+    def api(self) -> str:
+        """Its path in the hub's interface."""
+        return f"api/datasets/{self.repo}" if self.data else f"api/models/{self.repo}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,20 @@ def resolve(ref: str) -> Target:
     if not ref.startswith("hf:"):
         entry = lookup(ref)
         return Target(entry.name, entry.name, entry.repository, entry.package, entry.bundled, entry.gated)
+    repo, revision = repository_parts(ref, "model")
+    table = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
+    return Target(
+        f"hf:{repo}@{revision}",
+        hub_folder(repo, revision),
+        _repository(repo, revision, table["defaults"]),
+        None,
+        None,
+        False,
+    )
+
+
+def repository_parts(ref: str, what: str) -> tuple[str, str]:
+    """ORG/NAME and revision of `hf:ORG/NAME[@REVISION]`. Raises UnknownModel for what is malformed."""
     repo, at, revision = ref.removeprefix("hf:").partition("@")
     if not at:
         revision = "main"
@@ -145,13 +170,15 @@ def resolve(ref: str) -> Target:
     good = all(_REPOSITORY_PART.fullmatch(part) and "--" not in part and ".." not in part for part in (org, name))
     if not good or not _REVISION.fullmatch(revision) or ".." in revision:
         raise UnknownModel(
-            f"{ref!r} is not a model on a hub, because it is written hf:ORG/NAME or hf:ORG/NAME@REVISION; "
+            f"{ref!r} is not a {what} on a hub, because it is written hf:ORG/NAME or hf:ORG/NAME@REVISION; "
             "correct it and try again."
         )
-    table = tomllib.loads(CATALOGUE.read_text(encoding="utf-8"))
-    # A branch may hold "/" ("refs/pr/1"); quoted, it stays one folder.
-    folder = f"hf/{org}--{name}@{quote(revision, safe='')}"
-    return Target(f"hf:{repo}@{revision}", folder, _repository(repo, revision, table["defaults"]), None, None, False)
+    return repo, revision
+
+
+def hub_folder(repo: str, revision: str) -> str:
+    """Its place under the models folder. A branch may hold "/" ("refs/pr/1"); quoted, it stays one folder."""
+    return f"hf/{repo.replace('/', '--')}@{quote(revision, safe='')}"
 
 
 def _sources(bundled: Bundled | None, repository: Repository | None, package: Package | None) -> tuple[Source, ...]:

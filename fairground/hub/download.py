@@ -70,7 +70,7 @@ def download(
     if final.is_file():
         # Complete in an earlier attempt, but of which version and on what disk? Reading it again settles both.
         os.replace(final, part)
-    address = f"/{repository.repo}/resolve/{commit}/{quote(file.path)}"
+    address = f"/{repository.page}/resolve/{commit}/{quote(file.path)}"
     best = part.stat().st_size if part.is_file() else 0
 
     def progressed() -> bool:

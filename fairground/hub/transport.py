@@ -61,7 +61,7 @@ class HubClient:
     def __init__(self, target: Target, repository: Repository, notice: Notice, *, impatient: bool) -> None:
         """`impatient`: another source waits, so until the hub answers once there is one attempt, and a short one."""
         self.name, self._gated, self._notice = target.name, target.gated, notice
-        self._repo = repository.repo
+        self._repo = repository.page
         self._attempts = 1 if impatient else ATTEMPTS
         if offline():
             raise HubError(self.name, "HF_HUB_OFFLINE is set, which forbids the hub", "unset it and pull again")

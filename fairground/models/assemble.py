@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +42,15 @@ class Names:
 
 
 def assemble(
-    config: DecoderConfig, names: Names, file: WeightFile, path: Path, precision: Precision, device: str = "cpu"
+    config: DecoderConfig,
+    names: Names,
+    file: WeightFile,
+    path: Path,
+    precision: Precision,
+    device: str = "cpu",
+    change: Callable[[str, Tensor], Tensor] | None = None,
 ) -> Decoder:
-    """A decoder with the file's weights, in evaluation mode.
+    """A decoder with the file's weights, in evaluation mode; `change` gives each as it is to be, by our name.
 
     Every tensor is read, converted and let go before the next, so peak memory is the weights as they run plus the
     largest tensor. Raises WeightsError for a weight that is missing, left over, misshapen or not finite.
@@ -98,6 +104,7 @@ def assemble(
                         "that they are tied; config and weights are not of the same model."
                     )
                 continue
+            part = change(name, part) if change else part
             _place(decoder, name, part.to(dtype=dtype, device=device, copy=False).contiguous())
         _quantise_finished(decoder, ours, precision)
         unreturned += tensor.nbytes

@@ -7,6 +7,8 @@ equals what Transformers' apply_chat_template writes.
 from __future__ import annotations
 
 import functools
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 
 import jinja2
@@ -83,8 +85,35 @@ class ChatTemplate:
         if self.source is None:
             turns = [f"{_NAMES[message.role]}: {message.content}" for message in messages]
             return "\n\n".join([*turns, "Assistant:"] if add_generation_prompt else turns)
+        return self._rendered(self.source, messages, add_generation_prompt, _ENVIRONMENT)
+
+    def render_marked(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]] | None:
+        """The whole conversation's text and which spans [start, end) of it the template marks as the assistant's.
+
+        None for a template that has no `{% generation %}`. Raises as `render`, and TemplateError where the template
+        takes what it marked apart.
+        """
+        if self.source is None or not _MARKED.search(self.source):
+            return None
+        if not messages:
+            raise RequestError("The conversation has no messages; give at least one.")
+        text, spans, begun = "", list[tuple[int, int]](), None
+        for piece in re.split(f"({'|'.join(_MARKS)})", self._rendered(self.source, messages, False, _MARKING)):
+            if piece not in _MARKS:
+                text += piece
+            elif (begun is None) == (piece == _MARKS[1]):
+                raise TemplateError("The model's chat template takes apart what it marks as answers; use another one.")
+            elif begun is None:
+                begun = len(text)
+            else:
+                spans, begun = [*spans, (begun, len(text))], None
+        return text, spans
+
+    def _rendered(
+        self, source: str, messages: Sequence[Message], add_generation_prompt: bool, environment: TemplateEnvironment
+    ) -> str:
         try:
-            return self._run(self.source, messages, add_generation_prompt)
+            return self._run(source, messages, add_generation_prompt, environment)
         except RefusedError as why:
             raise TemplateError(f"The model's chat template refuses this conversation: {_brief(why)}.") from why
         except (ExhaustedError, RecursionError, MemoryError) as why:
@@ -110,9 +139,11 @@ class ChatTemplate:
                 "change the messages, or use plain prompts without a template."
             ) from why
 
-    def _run(self, source: str, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        template = _compiled(source)
-        with _ENVIRONMENT.budget(self._time_limit, self._output_limit):
+    def _run(
+        self, source: str, messages: Sequence[Message], add_generation_prompt: bool, environment: TemplateEnvironment
+    ) -> str:
+        template = _compiled(source, environment)
+        with environment.budget(self._time_limit, self._output_limit):
             context = template.new_context(
                 {
                     **self._tokens,
@@ -124,7 +155,7 @@ class ChatTemplate:
             )
             pieces, length = [], 0
             for piece in template.root_render_func(context):
-                _ENVIRONMENT.tick()
+                environment.tick()
                 length += len(piece)
                 if length > self._output_limit:
                     raise ExhaustedError("it writes too much")
@@ -133,13 +164,17 @@ class ChatTemplate:
 
 
 _ENVIRONMENT = TemplateEnvironment()
+_MARKED = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+_NONCE = secrets.token_hex(16)  # so that no conversation can hold a mark
+_MARKS = (f"<{_NONCE} begins>", f"<{_NONCE} ends>")
+_MARKING = TemplateEnvironment(_MARKS)
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(source: str) -> jinja2.Template:
+def _compiled(source: str, environment: TemplateEnvironment) -> jinja2.Template:
     if len(source) > _MAX_SOURCE:
         raise ExhaustedError(f"it is longer than {_MAX_SOURCE:,} characters")
-    return _ENVIRONMENT.from_string(source)
+    return environment.from_string(source)
 
 
 def _brief(why: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fairground.models.attention import Attend, ExactAttention, FusedAttention
 from fairground.models.config import DecoderConfig
@@ -76,18 +77,19 @@ class NormAndBack(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor | None, None]:
         (gradient,) = gradients
         x_ND, weight_D, scales = ctx.saved_tensors
         wide_weight, grad_x = weight_D.float(), torch.empty_like(x_ND)
-        grad_weight = torch.zeros_like(wide_weight)
+        grad_weight = torch.zeros_like(wide_weight) if ctx.needs_input_grad[1] else None
         for rows in _chunks(x_ND.shape[0]):
             normed, g = x_ND[rows].float() * scales[rows], gradient[rows].float()
             product = g * normed
-            grad_weight += product.sum(0)
+            if grad_weight is not None:
+                grad_weight += product.sum(0)
             mean = (product @ wide_weight)[:, None] / x_ND.shape[1]
             grad_x[rows] = (g * wide_weight).addcmul_(normed, mean, value=-1).mul_(scales[rows])
-        return grad_x, grad_weight.to(weight_D.dtype), None
+        return grad_x, None if grad_weight is None else grad_weight.to(weight_D.dtype), None
 
 
 def _chunks(rows: int) -> Iterator[slice]:
@@ -112,7 +114,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and self.weight.requires_grad and x.device.type == "cpu":
+        if torch.is_grad_enabled() and (self.weight.requires_grad or x.requires_grad) and x.device.type == "cpu":
             out: Tensor = NormAndBack.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
             return out
         wide = x.float()
@@ -296,6 +298,7 @@ class Decoder(nn.Module):
         if c.tied_head:
             self.head.weight = self.embed.weight
         self._turns: dict[torch.device, RotaryTable] = {}
+        self.recompute = False  # in training: a block's activations are computed again on the way back, and not kept
 
     @property
     def dtype(self) -> torch.dtype:
@@ -346,8 +349,9 @@ class Decoder(nn.Module):
         if exact:
             rows_at_a_time = FIXED_ROWS if self.dtype == torch.bfloat16 else tokens_N.shape[0]
             how = Pass(attend, turns, partial(in_any_company, activate), rows_at_a_time)
+        again = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, how)
+            x = checkpoint(block, x, how, use_reentrant=False) if again else block(x, how)
         out: Tensor = self.norm(x)
         return out[:rows]
 

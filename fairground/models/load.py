@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+from torch import Tensor
 
 from fairground.errors import ConfigError, DoesNotFit, UnknownModel, WeightsError
 from fairground.models.assemble import SHORT, Names, Precision, assemble, stored_precision
@@ -19,6 +20,15 @@ from fairground.models.decoder import Decoder
 from fairground.models.families import family_of
 from fairground.models.gguf_file import GGUFFile
 from fairground.models.gguf_names import describe
+from fairground.models.peft_files import (
+    AdapterFolder,
+    base_path,
+    change_by,
+    holds_adapter,
+    read_adapter,
+    read_adapter_config,
+    weights_hash,
+)
 from fairground.models.rotary import frequencies
 from fairground.models.tokenizer import Tokenizer
 from fairground.models.weight_file import PickledFile, SafetensorsFile, ShardedFile, WeightFile
@@ -38,15 +48,19 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Weights that were found and checked, but not read yet."""
+    """Weights that were found and checked, but not read yet; of an adapter, its base's, and what it adds to them."""
 
     path: Path
     config: DecoderConfig
     names: Names
     file: WeightFile
+    adapter: AdapterFolder | None = None
+    change: Callable[[str, Tensor], Tensor] | None = None
 
     def tokenizer(self) -> Tokenizer:
-        """What lies beside the weights, or in the GGUF file itself."""
+        """What lies beside the weights, or in the GGUF file itself; an adapter's own, where it has one."""
+        if self.adapter and (self.adapter.path / "tokenizer.json").is_file():
+            return Tokenizer.from_folder(self.adapter.path)
         return (
             Tokenizer.from_gguf(self.file.metadata)
             if isinstance(self.file, GGUFFile)
@@ -56,14 +70,19 @@ class Source:
     def load(self, precision: Precision, device: str = "cpu") -> Loaded:
         """Reads the weights. Raises DoesNotFit before the first is read, and WeightsError for a bad one."""
         check_memory(self.config, precision, self.path, device)
-        decoder = assemble(self.config, self.names, self.file, self.path, precision, device)
+        decoder = assemble(self.config, self.names, self.file, self.path, precision, device, self.change)
         stored = stored_precision(self.file)
         short = SHORT[precision]
         return Loaded(decoder, short if stored == short else f"{short} from {stored}")
 
 
-def open_source(path: Path, *, allow_pickle: bool = False) -> Source:
-    """A model folder or a GGUF file, its config and headers checked. Raises a ModelError that says what is wrong."""
+def open_source(path: Path, *, allow_pickle: bool = False, base: Path | None = None) -> Source:
+    """A model folder, a GGUF file or an adapter's folder, its config and headers checked.
+
+    `base`: where an adapter's base lies, if not where its config says. Raises a ModelError that says what is wrong.
+    """
+    if holds_adapter(path):
+        return _adapted(path, base, allow_pickle)
     if path.is_file() and path.suffix == ".gguf":
         gguf = GGUFFile(path)
         with _understood(path):
@@ -80,6 +99,25 @@ def open_source(path: Path, *, allow_pickle: bool = False) -> Source:
         config = family.decoder_config(published)
         _check_rotary(config)
     return Source(path, config, names, _weights(path, allow_pickle))
+
+
+def _adapted(path: Path, base: Path | None, allow_pickle: bool) -> Source:
+    adapter = read_adapter_config(path)
+    base = base or base_path(adapter)
+    if base is None:
+        raise UnknownModel(
+            f"{path} is an adapter whose base {adapter.base or '(which it does not name)'} is not here; pull it, or "
+            f"say where it lies: fairground merge {path} --base MODEL --out FOLDER."
+        )
+    if holds_adapter(base):
+        raise ConfigError(f"{base} is an adapter itself, so it cannot be the base of {path}; merge it first.")
+    source = open_source(base, allow_pickle=allow_pickle)
+    if adapter.sha256 and weights_hash(base) != adapter.sha256:
+        raise ConfigError(
+            f"{path} was trained on other weights than those of {base} (their SHA-256 differs), so nothing was loaded; "
+            "give the base that it was trained on."
+        )
+    return replace(source, adapter=adapter, change=change_by(source.config, read_adapter(adapter)))
 
 
 @contextmanager
@@ -173,10 +211,15 @@ def check_memory(config: DecoderConfig, precision: Precision, path: Path, device
 
 
 def load_with_tokenizer(
-    path: Path, precision: Precision = "bfloat16", device: str = "cpu", *, allow_pickle: bool = False
+    path: Path,
+    precision: Precision = "bfloat16",
+    device: str = "cpu",
+    *,
+    allow_pickle: bool = False,
+    base: Path | None = None,
 ) -> tuple[Loaded, Tokenizer]:
     """A folder's or GGUF file's decoder and its tokenizer. Raises a ModelError that says what is wrong."""
-    source = open_source(path, allow_pickle=allow_pickle)
+    source = open_source(path, allow_pickle=allow_pickle, base=base)
     return source.load(precision, device), source.tokenizer()
 
 

@@ -16,19 +16,27 @@ class Packed:
     """Where each of N packed tokens belongs.
 
     Sequence s owns the tokens from `starts[s]` up to `starts[s + 1]`; the first of them stands at position `firsts[s]`
-    of its text (0 unless earlier tokens are in a cache), the others follow.
+    of its text (0 unless earlier tokens are before it), the others follow. Those earlier tokens are in a cache, or, in
+    training, they are the whole sequence `parents[s]` of this pass: two answers to one prompt need it only once. Empty
+    `parents`: no sequence has one; −1: this one has none. A parent has no parent itself.
     """
 
     starts: tuple[int, ...]
     firsts: tuple[int, ...]
+    parents: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, lengths: Sequence[int], firsts: Sequence[int] | None = None) -> Packed:
-        """From the number of new tokens of each sequence, and the position of each one's first."""
+    def of(cls, lengths: Sequence[int], firsts: Sequence[int] | None = None, parents: Sequence[int] = ()) -> Packed:
+        """From the number of new tokens of each sequence, the position of each one's first, and what goes before it."""
         starts = [0]
         for length in lengths:
             starts.append(starts[-1] + length)
-        return cls(tuple(starts), tuple(firsts) if firsts is not None else (0,) * len(lengths))
+        return cls(tuple(starts), tuple(firsts) if firsts is not None else (0,) * len(lengths), tuple(parents))
+
+    def part(self, first: int, last: int) -> Packed:
+        """The sequences from `first` up to `last`, with the parents of all of them."""
+        parents = [parent if parent < 0 else parent - first for parent in self.parents[first:last]]
+        return Packed.of(self.lengths[first:last], self.firsts[first:last], parents)
 
     @property
     def lengths(self) -> list[int]:

@@ -8,7 +8,7 @@ on other devices, torch's kernel is used. Padding stands after a document's end,
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,35 +61,104 @@ class PlainAttention(torch.autograd.Function):
         return grad_q.mul_(ctx.scale), grad_k, grad_v.to(v.dtype), None, None, None
 
 
+class Laid(torch.autograd.Function):
+    """Rows of [N, …] laid out as `index` [M] says; row n's gradient comes from `where[n]` and, if shared, `again` too.
+
+    torch's own way back adds up all M rows one after another, or in an order that is not always the same.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, where: Tensor, missing: Tensor | None, again: Again) -> Tensor:
+        ctx.save_for_backward(where, missing, again.rows, again.at)
+        return x[index]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        where, missing, rows, at = ctx.saved_tensors
+        own = gradient[where]
+        if missing is not None:
+            own[missing] = 0
+        if rows.numel():
+            own.index_add_(0, rows, gradient[at])  # a row is there once, so nothing depends on the order
+        return own, None, None, None, None
+
+
+class TakenBack(torch.autograd.Function):
+    """Rows `where` [N] of what was laid out, each of them taken at most once; missing ones are 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, where: Tensor, missing: Tensor | None) -> Tensor:
+        ctx.save_for_backward(where, missing)
+        ctx.shape = x.shape
+        out = x[where]
+        return out if missing is None else out.masked_fill_(missing[:, None, None], 0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        where, missing = ctx.saved_tensors
+        if missing is not None:
+            where, gradient = where[~missing], gradient[~missing]
+        return gradient.new_zeros(ctx.shape).index_copy_(0, where, gradient), None, None
+
+
+class Again(NamedTuple):
+    """Rows that are laid out a second time, and where that is: int64 [R] each, no row twice."""
+
+    rows: Tensor
+    at: Tensor
+
+
 class PackedAttention:
-    """See the module's text. Fulfils `fairground.models.attention.Attend`."""
+    """See the module's text. Fulfils `fairground.models.attention.Attend`.
+
+    A sequence that goes on after another is laid out with that one before it, so that what both answers to a prompt
+    have in common is computed once everywhere but here.
+    """
 
     def __init__(self, packed: Packed, rows: int, device: torch.device) -> None:
-        """`rows` is N, padding rows included; those get zeros."""
-        groups: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for start, length in zip(packed.starts, packed.lengths, strict=False):
-            groups[-(-length // GRAIN) * GRAIN].append((start, length))
+        """`rows` is N, padding rows included; those get zeros. Of a sequence's parent, at most two may go on."""
+        groups: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+        lengths, led = packed.lengths, set[int]()
+        parents = packed.parents or (-1,) * len(lengths)
+        followed = set(parents)
+        for sequence, (start, length, parent) in enumerate(zip(packed.starts, lengths, parents, strict=False)):
+            if sequence in followed or not length:
+                continue  # it comes with those that go on after it
+            before = 0 if parent < 0 else lengths[parent]
+            total = before + length
+            groups[-(-total // GRAIN) * GRAIN].append((start, total, before, max(0, parent)))
         self._groups: list[tuple[int, int]] = []  # documents, tokens of each
-        indices = []
+        indices, again = [], list[tuple[Tensor, Tensor]]()
         where = torch.full((rows,), -1, dtype=torch.int64)
         done = 0
         for height, members in groups.items():
-            starts = torch.tensor([start for start, _ in members])[:, None]
-            lengths = torch.tensor([length for _, length in members])[:, None]
+            starts, totals, befores, parent_rows = torch.tensor(members).T[:, :, None]
+            parent_rows = torch.tensor(packed.starts)[parent_rows]
             step = torch.arange(height)
-            inside = step < lengths
-            index = torch.where(inside, starts + step, starts)
-            where[index[inside]] = (done + torch.arange(index.numel())).view_as(index)[inside]
+            inside = step < totals
+            index = torch.where(step < befores, parent_rows + step, starts + step - befores)
+            index = torch.where(inside, index, index[:, :1])
+            places = (done + torch.arange(index.numel())).view_as(index)
+            for number, (_, _, before, parent) in enumerate(members):
+                if before and parent in led:
+                    inside[number, :before] = False
+                    again.append((index[number, :before], places[number, :before]))
+                led.add(parent if before else -1)
+            where[index[inside]] = places[inside]
             done += index.numel()
             self._groups.append((len(members), height))
             indices.append(index.flatten())
         index = torch.cat(indices)
+        none = torch.zeros(0, dtype=torch.int64)
+        both = zip(*again, strict=True) if again else ((none,), (none,))
+        self._again = Again(*(torch.cat(parts).to(device) for parts in both))
         # One length, no padding: the rows lie as they are wanted.
         self._in_order = torch.equal(index, torch.arange(rows))
         self._index = index.to(device)
-        self._missing = where < 0
-        self._any_missing = bool(self._missing.any())
-        self._missing = self._missing.to(device)
+        missing = where < 0
+        self._missing = missing.to(device) if bool(missing.any()) else None
         self._where = where.clamp_min(0).to(device)
         self._hidden: dict[tuple[int, int | None], Tensor] = {}
 
@@ -99,7 +168,7 @@ class PackedAttention:
         heads, dim = q_NHD.shape[1:]
         # Gathered once and split, because every gathering's gradient is a tensor of N rows.
         sizes = [count * height for count, height in self._groups]
-        ordered = (x if self._in_order else x[self._index] for x in (q_NHD, k_NGD, v_NGD))
+        ordered = (x if self._in_order else self._laid(x) for x in (q_NHD, k_NGD, v_NGD))
         gathered = zip(*(torch.split(x, sizes) for x in ordered), strict=True)
         parts = []
         for (count, height), group in zip(self._groups, gathered, strict=True):
@@ -111,8 +180,12 @@ class PackedAttention:
         out = torch.cat(parts)
         if self._in_order:
             return out
-        out = out[self._where]
-        return out.masked_fill(self._missing[:, None, None], 0) if self._any_missing else out
+        taken: Tensor = TakenBack.apply(out, self._where, self._missing)  # type: ignore[no-untyped-call]
+        return taken
+
+    def _laid(self, x: Tensor) -> Tensor:
+        rows: Tensor = Laid.apply(x, self._index, self._where, self._missing, self._again)  # type: ignore[no-untyped-call]
+        return rows
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """[B, H, T, D] each."""

@@ -18,6 +18,7 @@ from fairground.errors import ConfigError
 GROUP = 32  # int4 weights that share a scale and a zero
 TILE = 64  # output rows are filled up to a multiple of this, the most that torch packs together
 PACKED_ROWS = {4: 240, 8: 64}  # up to this many rows the packed product was the faster one (benchmarks/README.md)
+STEP = 16  # numbers of a row that torch's int8 product reads at a time; of 88 it read 96, what lies behind them too
 SHRINKS = torch.tensor([1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7])
 
 
@@ -55,7 +56,8 @@ class QuantisedLinear(nn.Module):
         return rows_[: self.out]
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] > PACKED_ROWS[self.bits] or x.device.type != "cpu" or x.requires_grad:
+        ragged = self.bits == 8 and self.packed.shape[1] % STEP != 0
+        if x.shape[0] > PACKED_ROWS[self.bits] or x.device.type != "cpu" or x.requires_grad or ragged:
             return F.linear(x, self.dequantised(), self.bias)
         if self.bits == 8:
             y: Tensor = torch.ops.aten._weight_int8pack_mm(x, self.packed, self.scales)

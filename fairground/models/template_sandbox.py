@@ -129,23 +129,34 @@ class _Dict:
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}` … `{% endgeneration %}`, which marks answers for training: here it prints its body."""
+    """`{% generation %}` … `{% endgeneration %}`, which marks answers for training.
+
+    It prints its body, between the environment's `marks` where those are asked for.
+    """
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration
 
     def parse(self, parser: Any) -> nodes.Node:
         line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        if marks := getattr(self.environment, "marks", None):
+            before, after = (nodes.Output([nodes.TemplateData(mark)], lineno=line) for mark in marks)
+            body = [before, *body, after]
+        return nodes.Scope(body, lineno=line)
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Transformers' environment for chat templates, with the bounds above. May be used from several threads at once."""
+    """Transformers' environment for chat templates, with the bounds above. May be used from several threads at once.
+
+    `marks`: what is printed before and after everything that a template marks as generated.
+    """
 
     code_generator_class = _Counting
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
-    def __init__(self) -> None:
+    def __init__(self, marks: tuple[str, str] | None = None) -> None:
         self._running = threading.local()
+        self.marks = marks
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 
 from fairground.errors import RequestError, TokenizerError
@@ -83,11 +84,7 @@ class Tokenizer:
         A rendered chat template brings its own bos: encode it with special=False.
         Raises RequestError for text that is not Unicode (a lone surrogate).
         """
-        machine = self._backend if allow_special else self._plain
-        try:
-            encoding = machine.encode(text, add_special_tokens=special and allow_special)
-        except (TypeError, UnicodeEncodeError) as why:
-            raise RequestError("The text holds half a surrogate pair and is not valid Unicode; remove it.") from why
+        encoding = self._encoding(text, special, allow_special)
         if allow_special:
             return encoding.ids
         ids = [i for id_ in encoding.ids for i in self._spelt_out(id_)]
@@ -99,6 +96,20 @@ class Tokenizer:
             return [found.ids for found in self._backend.encode_batch_fast(texts, add_special_tokens=special)]
         except (TypeError, UnicodeEncodeError):
             return [self.encode(text, special=special) for text in texts]
+
+    def encode_marked(
+        self, text: str, spans: Sequence[tuple[int, int]], *, special: bool
+    ) -> tuple[list[int], list[bool]]:
+        """The ids of `encode`, and which of them spell any of the characters in `spans`, [start, end) each.
+
+        Equal to the assistant masks of Transformers. Raises RequestError as `encode`.
+        """
+        encoding = self._encoding(text, special, allow_special=True)
+        inside = np.zeros(len(text), dtype=np.int64)
+        for start, end in spans:
+            inside[start:end] = 1
+        before = np.concatenate(([0], np.cumsum(inside)))
+        return encoding.ids, [bool(before[end] > before[start]) for start, end in encoding.offsets]
 
     def count(self, text: str) -> int:
         """How many tokens the text is, without any that the model adds by itself."""
@@ -187,6 +198,13 @@ class Tokenizer:
             if full[start : start + len(bare)] == bare:
                 return full[:start], full[start + len(bare) :]
         raise TokenizerError("This tokenizer changes a text when it adds its special tokens; convert the model anew.")
+
+    def _encoding(self, text: str, special: bool, allow_special: bool) -> tokenizers.Encoding:
+        machine = self._backend if allow_special else self._plain
+        try:
+            return machine.encode(text, add_special_tokens=special and allow_special)
+        except (TypeError, UnicodeEncodeError) as why:
+            raise RequestError("The text holds half a surrogate pair and is not valid Unicode; remove it.") from why
 
     def _spelt_out(self, id_: int) -> Iterable[int]:
         """`id_`, or where merging made a special token out of plain text, the tokens of its single characters."""

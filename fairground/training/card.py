@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 ABOUT_ENERGY = "an estimate: threads times time times 6 W a thread, not a meter's reading"
@@ -29,7 +30,13 @@ def model_card(
     """
     recipe, data = summary["recipe"], summary["text"]
     bits = list(summary["bits_per_byte"].values())
-    front = {"library_name": "transformers", "pipeline_tag": "text-generation", "license": licence.lower() or None}
+    base = summary.get("base")
+    front = {
+        "library_name": "peft" if base else "transformers",
+        "base_model": None if base is None or Path(base).is_absolute() else base,
+        "pipeline_tag": "text-generation",
+        "license": licence.lower() or None,
+    }
     lines = [
         "---",
         *(f"{key}: {value}" for key, value in front.items() if value),
@@ -37,7 +44,11 @@ def model_card(
         "",
         f"# {name}",
         "",
-        f"{summary['parameters']:,} parameters, trained by {summary['objective']} as `{recipe['model']}`.",
+        f"{summary['parameters']:,} parameters, trained by {summary['objective']} as `{recipe['model']}`."
+        if base is None
+        else f"An adapter (LoRA) of {summary['trained_parameters']:,} parameters for `{base}`, which has "
+        f"{summary['parameters']:,}, trained by {summary['objective']}. It belongs to the base whose weight files have "
+        f"the SHA-256 `{summary['base_sha256']}`.",
         "",
         "## Text",
         "",
@@ -46,6 +57,7 @@ def model_card(
         f"{data['documents']:,} documents with {data['predictions']:,} tokens to predict, SHA-256 of the tokens "
         f"`{data['sha256'][:16]}…`; {summary['tokens']:,} tokens were learned from, {summary['passes']:.2f} passes.",
         "",
+        *_contamination(summary.get("contamination")),
         "## Recipe",
         "",
         "```json",
@@ -56,8 +68,21 @@ def model_card(
         "## Measures",
         "",
     ]
-    if bits:
+    kept = summary.get("kept_step")
+    if kept is not None:
+        lines += [
+            f"It stopped early, and the weights of step {kept} are kept: held-out text took "
+            f"{summary['bits_per_byte'][str(kept)]:.3f} bits per byte then.",
+            "",
+        ]
+    elif bits:
         lines += [f"Held-out text at the end of training: {bits[-1]:.3f} bits per byte.", ""]
+    if pairs := summary.get("held_out_pairs"):
+        lines += [
+            f"Of the held-out pairs, the chosen answer has the higher reward in {pairs['reward_accuracy']:.0%}; its "
+            f"margin is {pairs['reward_margin']:.3f} on average.",
+            "",
+        ]
     if measures:
         lines += ["| measure | value | 95% interval | n |", "|---|---:|---|---:|"]
         lines += [
@@ -75,6 +100,13 @@ def model_card(
     ]
     lines += ["", "## Licence", "", licence or "Not stated yet.", ""]
     return "\n".join(lines)
+
+
+def _contamination(found: Mapping[str, Any] | None) -> list[str]:
+    """What the data share with the suites."""
+    if found is None:
+        return ["Nobody has compared the text with what models are measured on.", ""]
+    return [f"Before training, compared with what models are measured on: {found['summary']}", ""]
 
 
 def _one_line(text: str) -> str:

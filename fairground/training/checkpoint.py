@@ -19,15 +19,18 @@ from torch import Tensor
 
 from fairground.errors import TrainingError
 
+KEPT = "best"  # beside the checkpoints: the weights alone of the best measure
 _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
 
 
-def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-    """Writes `checkpoint-STEP.safetensors`, with `state` as JSON in its header, and removes older ones.
+def save_checkpoint(
+    folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], *, kind: str = "checkpoint"
+) -> Path:
+    """Writes `checkpoint-STEP.safetensors`, with `state` as JSON in its header, and removes older ones of its kind.
 
     Raises TrainingError where the disk is full or cannot be written; what was there before is still there.
     """
-    path = folder / f"checkpoint-{step}.safetensors"
+    path = folder / f"{kind}-{step}.safetensors"
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(
@@ -46,7 +49,7 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: 
             f"The checkpoint of step {step} could not be written to {folder} ({error}); {stands}. Make room and give "
             "the same command again to go on."
         ) from None
-    for old in folder.glob("checkpoint-*.safetensors*"):
+    for old in folder.glob(f"{kind}-*.safetensors*"):
         if old != path:
             old.unlink(missing_ok=True)
     return path

@@ -48,7 +48,7 @@ def deduplicate(documents: Sequence[Document], *, most: float = 0.5) -> tuple[li
     1997) are in earlier documents, those that went included.
     """
     numbers: dict[str, int] = {}
-    words = [_numbered(words_of(document.text), numbers) for document in documents]
+    words = [numbered(words_of(document.text), numbers) for document in documents]
     shingles = [np.unique(_whole_or(each, SHINGLE)) for each in words]
     owner = np.repeat(np.arange(len(documents)), [len(each) for each in shingles])
     found = np.concatenate(shingles) if shingles else np.empty(0, np.uint64)
@@ -73,7 +73,7 @@ class Protected:
                 self.whole.add(tuple(words))
             size = min(len(words), n)
             if size >= min(SHORTEST, n):
-                found.setdefault(size, []).append(_runs(_numbered(words, self.numbers), size))
+                found.setdefault(size, []).append(runs(numbered(words, self.numbers), size))
         self.runs = {size: np.unique(np.concatenate(hashes)) for size, hashes in found.items()}
 
 
@@ -137,12 +137,12 @@ _REFUSAL = re.compile(
 _ORDINARY = re.compile(r"[\x20-\x7e\n“”‘’–—…°£€éèêëàâäáçñóôöùúûüïîíœæÉ]")
 
 
-def _numbered(words: Iterable[str], numbers: dict[str, int]) -> list[int]:
-    """Each word's number, new words numbered on from 1."""
+def numbered(words: Iterable[str], numbers: dict[str, int]) -> list[int]:
+    """Each word's number in `numbers`, new words numbered on from 1."""
     return [numbers.setdefault(word, len(numbers) + 1) for word in words]
 
 
-def _runs(numbers: Sequence[int], size: int) -> NDArray[np.uint64]:
+def runs(numbers: Sequence[int], size: int) -> NDArray[np.uint64]:
     """A hash of 64 bits for every run of `size` words: one polynomial of scrambled numbers, modulo 2^64."""
     words = _scrambled(numbers)
     hashes = np.zeros(max(len(words) - size + 1, 0), np.uint64)
@@ -153,7 +153,7 @@ def _runs(numbers: Sequence[int], size: int) -> NDArray[np.uint64]:
 
 def _whole_or(numbers: Sequence[int], size: int) -> NDArray[np.uint64]:
     """The runs of `size` words; of a text that has fewer, the whole."""
-    return _runs(numbers, min(size, max(len(numbers), 1)))
+    return runs(numbers, min(size, max(len(numbers), 1)))
 
 
 def _scrambled(numbers: Sequence[int]) -> NDArray[np.uint64]:
@@ -168,9 +168,9 @@ def _overlapping(parts: Sequence[Sequence[int]], known: dict[int, NDArray[np.uin
     """The parts that a known run touches; a run may reach over several."""
     numbers = [number for part in parts for number in part]
     hit: set[int] = set()
-    for size, runs in known.items():
-        hashes = _runs(numbers, size)
-        starts = np.flatnonzero(runs[np.minimum(np.searchsorted(runs, hashes), len(runs) - 1)] == hashes)
+    for size, own in known.items():
+        hashes = runs(numbers, size)
+        starts = np.flatnonzero(own[np.minimum(np.searchsorted(own, hashes), len(own) - 1)] == hashes)
         if len(starts):
             part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
             hit.update(int(part) for start in starts for part in part_of[start : start + size])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,8 +28,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_h = torch.empty_like(h_ND) if needed[0] else None
         grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed[1] else None
         grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needed[2] and bias_V is not None else None
-        for start in range(0, h_ND.shape[0], ROWS):
-            rows = slice(start, start + ROWS)
+        for rows in _chunks(h_ND.shape[0]):
             h, w, targets = h_ND[rows], w_N[rows], targets_N[rows]
             logits = F.linear(h, weight_VD, bias_V).float()
             greatest = logits.amax(-1, keepdim=True)
@@ -71,3 +71,58 @@ def linear_cross_entropy(
     """Σ weights_N · −log softmax(h W' + b)[targets_N], float32; equals F.cross_entropy up to rounding."""
     loss: Tensor = LinearCrossEntropy.apply(h_ND, weight_VD, bias_V, targets_N, weights_N)  # type: ignore[no-untyped-call]
     return loss
+
+
+class TokenCrossEntropy(torch.autograd.Function):
+    """−log softmax(h W' + b)[target] of every row, where what weighs the rows is known only after all of them are.
+
+    So the logits are made a second time on the way back, from each row's log-sum, and are never there all at once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+        ce_N, sums_N = (torch.empty(h_ND.shape[0], dtype=torch.float32, device=h_ND.device) for _ in range(2))
+        for rows in _chunks(h_ND.shape[0]):
+            logits = F.linear(h_ND[rows], weight_VD, bias_V).float()
+            at_target = logits.gather(-1, targets_N[rows, None])[:, 0]
+            greatest = logits.amax(-1, keepdim=True)
+            sums_N[rows] = logits.sub_(greatest).exp_().sum(-1).log_().add_(greatest[:, 0])
+            ce_N[rows] = sums_N[rows] - at_target
+        ctx.save_for_backward(h_ND, weight_VD, bias_V, targets_N, sums_N)
+        return ce_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (outer_N,) = gradients
+        h_ND, weight_VD, bias_V, targets_N, sums_N = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        grad_h = torch.empty_like(h_ND) if needed[0] else None
+        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed[1] else None
+        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needed[2] and bias_V is not None else None
+        for rows in _chunks(h_ND.shape[0]):
+            h, outer = h_ND[rows], outer_N[rows, None]
+            gradient = F.linear(h, weight_VD, bias_V).float().sub_(sums_N[rows, None]).exp_().mul_(outer)
+            gradient.scatter_add_(-1, targets_N[rows, None], -outer)
+            if grad_bias is not None:
+                grad_bias += gradient.sum(0)
+            narrow = gradient.to(h.dtype)
+            if grad_h is not None:
+                torch.mm(narrow, weight_VD, out=grad_h[rows])
+            if grad_weight is not None:
+                grad_weight += narrow.t() @ h
+        return (
+            grad_h,
+            None if grad_weight is None else grad_weight.to(weight_VD.dtype),
+            None if grad_bias is None else grad_bias.to(bias_V.dtype),
+            None,
+        )
+
+
+def token_cross_entropy(h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+    """−log softmax(h W' + b)[targets_N] of each row, float32 [N]; its sum equals `linear_cross_entropy`'s."""
+    ce: Tensor = TokenCrossEntropy.apply(h_ND, weight_VD, bias_V, targets_N)  # type: ignore[no-untyped-call]
+    return ce
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + ROWS) for start in range(0, rows, ROWS))

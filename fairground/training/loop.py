@@ -6,10 +6,12 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from fairground.errors import TrainingError
@@ -17,10 +19,13 @@ from fairground.models.decoder import Decoder
 from fairground.models.machine import matrix_rate
 from fairground.training.checkpoint import load_checkpoint, newest, save_checkpoint
 from fairground.training.measure import HeldOut, held_out, operations_per_token
-from fairground.training.objective import Objective
+from fairground.training.objective import Measuring, Objective
 from fairground.training.optimiser import Masters
+from fairground.training.pairs import Pairs
+from fairground.training.preference import DirectPreference, with_references
 from fairground.training.recipe import Recipe
-from fairground.training.tokens import Batch, Batches, Place, Tokens
+from fairground.training.stopping import Best
+from fairground.training.tokens import Batch, Place, Tokens
 
 LOG = "log.jsonl"
 
@@ -28,6 +33,8 @@ LOG = "log.jsonl"
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a step did. `loss` is what was minimised and `cross_entropy` the data's, both in nats per prediction.
+
+    Of pairs of answers the loss is per pair; `measures` says what an objective knows beside it, reward margins for one.
 
     `tokens` is how many predictions were learned from so far; `share` is of the machine's measured matrix rate.
     """
@@ -40,15 +47,22 @@ class Step:
     gradient_norm: float
     tokens_per_s: float
     share: float
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run left behind: its steps, its measures by step, and the last measure document by document."""
+    """What a run left behind: its steps, its measures by step, and the last measure document by document.
+
+    `kept`: the step whose weights the decoder has at the end, where that may not be the last one. `preference`: of
+    pairs, what those held out give at the end (`DirectPreference.held_out`).
+    """
 
     steps: Sequence[Step]
     bits_per_byte: Mapping[int, float]
     held_out: HeldOut | None
+    kept: int | None = None
+    preference: Mapping[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -60,6 +74,7 @@ def train(
     *,
     measured: Tokens | None = None,
     identity: Mapping[str, Any] | None = None,
+    ready: Callable[[], None] | None = None,
     progress: Callable[[Step], None] | None = None,
     measure_progress: Callable[[int, float], None] | None = None,
     samples: Callable[[Decoder], Sequence[Mapping[str, str]]] | None = None,
@@ -67,14 +82,20 @@ def train(
     """Trains `decoder` in place, going on from the newest checkpoint in `folder` if there is one.
 
     `identity` is what a checkpoint must agree with beside recipe and text (the tokenizer, the teacher). `measured` is
-    held-out text; `samples` writes a few texts at each measure, which go to the log. On the CPU the weights at the end
-    are the same to the bit whether or not the run was cut short on the way, given one number of threads.
+    held-out text; `ready` is called before the first step, once all fits together; `samples` writes a few texts at each
+    measure, which go to the log. On the CPU the weights at the end are the same to the bit whether or not the run was
+    cut short on the way, given one number of threads. With patience, they are those of the best measure, which is of
+    bits per byte, or of the loss where pairs of answers are learned.
 
     Raises TrainingError for a checkpoint of another run, a full disk, or a loss that is not finite; in every case the
     last good checkpoint stands.
     """
+    if recipe.patience and measured is None:
+        raise TrainingError(
+            "There is no held-out text to measure on, so it cannot be known when to stop early; give some with "
+            "--held-out, or leave patience out."
+        )
     masters = Masters(decoder, recipe.optimiser)
-    batches = Batches(tokens, recipe.batch_tokens, recipe.context, recipe.seed)
     # As JSON gives it back, so that it can be compared with a checkpoint's.
     mine: dict[str, Any] = json.loads(
         json.dumps(
@@ -82,33 +103,51 @@ def train(
         )
     )
     folder.mkdir(parents=True, exist_ok=True)
-    step, place, history = _resume(folder, mine, masters)
+    step, place, history, losses, kept = _resume(folder, mine, masters)
+    if ready:
+        ready()
+    references: dict[str, Tensor] = {}
+    if isinstance(tokens, Pairs):
+        tokens, measured, references = with_references(decoder, tokens, measured, kept, recipe.batch_tokens)
+    batches = tokens.batches(recipe.batch_tokens, recipe.context, recipe.seed)
+    best = Best(folder, recipe.patience, losses if isinstance(tokens, Pairs) else history)
     log = _Log(folder / LOG, step)
     peak = matrix_rate(decoder.dtype, decoder.device.type)
     mean_length = tokens.predictions / max(1, len(batches.order(0)))
-    per_token = operations_per_token(decoder.config, mean_length)
+    per_token = operations_per_token(decoder.config, mean_length, fixed=recipe.lora is not None)
+    decoder.recompute = recipe.gradient_checkpointing
     decoder.train()
     last: HeldOut | None = None
+    text = measured.better() if isinstance(measured, Pairs) else measured
+
+    def compared() -> dict[str, float]:
+        if isinstance(measured, Pairs) and isinstance(objective, DirectPreference):
+            return objective.held_out(decoder, measured, recipe.batch_tokens)
+        return {}
 
     def measure(at: int) -> None:
         nonlocal last
-        if measured is None:
+        if measured is None or text is None:
             return
         decoder.eval()
-        last = held_out(decoder, measured, recipe.context)
+        last = held_out(decoder, text, recipe.context)
         history[at] = last.bits_per_byte
-        log.write(
-            {"step": at, "bits_per_byte": last.bits_per_byte, "samples": list(samples(decoder)) if samples else []}
-        )
+        row = {"step": at, "bits_per_byte": last.bits_per_byte, **compared()}
+        if "preference_loss" in row:
+            losses[at] = row["preference_loss"]
+        best.measured(at, masters)
+        log.write({**row, "samples": list(samples(decoder)) if samples else []})
         if measure_progress:
             measure_progress(at, last.bits_per_byte)
         decoder.train()
 
     if step == 0 and recipe.evaluate_every:
         measure(0)
-    while step < recipe.steps:
+    while step < recipe.steps and not best.passed:
         begun = time.perf_counter()
         batch, after = batches.at(place)
+        if recipe.lora and recipe.lora.dropout:  # of the step alone, so that a resumed run leaves out the same
+            torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step)).generate_state(1)[0]))
         loss, ce, norm = _gradient(decoder, objective, masters, batch, recipe.part_tokens)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             masters.drop()
@@ -117,37 +156,56 @@ def train(
         masters.step(rate, norm)
         step, place = step + 1, after
         speed = recipe.batch_tokens / (time.perf_counter() - begun)
-        done = Step(step, step * recipe.batch_tokens, loss, ce, rate, float(norm), speed, speed * per_token / peak)
+        more = objective.measures() if isinstance(objective, Measuring) else {}
+        learned, share = step * recipe.batch_tokens, speed * per_token / peak
+        done = Step(step, learned, loss, ce, rate, float(norm), speed, share, more)
         log.write(asdict(done))
         if progress:
             progress(done)
         final = step == recipe.steps
         if final or (recipe.evaluate_every and step % recipe.evaluate_every == 0):
             measure(step)
-        if final or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
+        if final or best.passed or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
             state = {"step": step, "place": asdict(place), "bits_per_byte": history, "identity": mine}
-            save_checkpoint(folder, step, masters.state(), state)
+            state |= {"preference_loss": losses} if losses else {}
+            save_checkpoint(folder, step, {**masters.state(), **references}, state)
     decoder.eval()
-    if last is None and measured is not None:
-        last = held_out(decoder, measured, recipe.context)
-    return Run(log.steps(), {int(at): value for at, value in history.items()}, last)
+    if best.take(masters):
+        last = None
+    if last is None and text is not None:
+        last = held_out(decoder, text, recipe.context)
+    return Run(log.steps(), {int(at): value for at, value in history.items()}, last, best.step, compared())
 
 
 def _gradient(
     decoder: Decoder, objective: Objective, masters: Masters, batch: Batch, part_tokens: int
 ) -> tuple[float, float, Tensor]:
-    """The step's loss and cross-entropy per learned prediction, and the gradients' length; gradients are left there."""
-    count = max(1, int(batch.learned.sum()))
+    """The step's loss (by `Batch.count`), cross-entropy per learned prediction, and the gradients' length.
+
+    The gradients are left there.
+    """
+    count, learned = max(1, batch.count), max(1, int(batch.learned.sum()))
     loss = ce = 0.0
     for part in batch.parts(part_tokens):
         total, own = objective(decoder, part.to(decoder.device))
         (total / count).backward()  # type: ignore[no-untyped-call]
         masters.gather()
-        loss, ce = loss + float(total.detach()) / count, ce + float(own) / count
+        loss, ce = loss + float(total.detach()) / count, ce + float(own) / learned
     return loss, ce, masters.norm()
 
 
-def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[int, Place, dict[int, float]]:
+class _Start(NamedTuple):
+    """Where to go on, what was measured by step (bits per byte, preference losses), and the checkpoint's tensors."""
+
+    step: int
+    place: Place
+    history: dict[int, float]
+    losses: dict[int, float]
+    tensors: dict[str, Tensor]
+
+
+def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> _Start:
+    """The newest checkpoint's, whose weights are the decoder's by then, or a beginning."""
     path = newest(folder)
     if path is None:
         if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
@@ -155,7 +213,7 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[in
                 f"{folder} holds a model that this run did not make, so nothing was written there; give --out another "
                 "folder."
             )
-        return 0, Place(), {}
+        return _Start(0, Place(), {}, {}, {})
     tensors, state = load_checkpoint(path)
     theirs = state.get("identity", {})
     different = [key for key in mine if theirs.get(key) != mine[key]]
@@ -170,7 +228,11 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[in
         )
     try:
         masters.load(tensors)
-        return state["step"], Place(**state["place"]), {int(k): v for k, v in state["bits_per_byte"].items()}
+        history, losses = (
+            {int(at): value for at, value in state.get(name, {}).items()}
+            for name in ("bits_per_byte", "preference_loss")
+        )
+        return _Start(state["step"], Place(**state["place"]), history, losses, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise TrainingError(f"{path} is not of this model; give --out another folder.") from None
 

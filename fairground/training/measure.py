@@ -46,13 +46,14 @@ def held_out(decoder: Decoder, tokens: Tokens, context: int, *, batch_tokens: in
     return HeldOut(nats.numpy(), sizes)
 
 
-def operations_per_token(c: DecoderConfig, length: float) -> float:
+def operations_per_token(c: DecoderConfig, length: float, *, fixed: bool = False) -> float:
     """Floating-point operations to learn from one token in a document of `length`: 6 N, and attention's 6 L H D T.
 
     Twice for every weight that multiplies, three times for there and back (Kaplan et al., 2020, section 2.1); causal
-    attention is counted by the half that it needs (Chowdhery et al., 2022, appendix B, counts it whole).
+    attention is counted by the half that it needs (Chowdhery et al., 2022, appendix B, counts it whole). With `fixed`
+    weights, whose own gradients nobody wants, it is 4 N; adapters are not counted.
     """
     embeddings = c.vocab_size * c.width * (1 if c.tied_head else 2) + (0 if c.rotary else c.context_length * c.width)
     multiplying = c.parameter_count() - embeddings + c.vocab_size * c.width
     seen = sum(min(length / 2, window or length) for window in c.windows)
-    return 6 * multiplying + 12 * seen * c.heads * c.head_dim
+    return (4 if fixed else 6) * multiplying + 12 * seen * c.heads * c.head_dim

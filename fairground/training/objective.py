@@ -6,8 +6,9 @@ that a step gives the same gradient however it is cut into parts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,15 @@ class Objective(Protocol):
 
     def __call__(self, decoder: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two sums over the batch's learned predictions, float32 in nats: what is minimised, and the cross-entropy."""
+        ...
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """An objective that says more of a step than its loss."""
+
+    def measures(self) -> Mapping[str, float]:
+        """Means over all batches since the last call, by name."""
         ...
 
 

@@ -133,9 +133,21 @@ class Masters:
         for tensor in (*self.masters, *self.weights):
             tensor.grad = None
 
+    def weights_by_name(self) -> dict[str, Tensor]:
+        """The weights alone, for `take`."""
+        return {f"weight.{name}": master.detach() for name, master in self._named()}
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Takes over what `weights_by_name` gave."""
+        with torch.no_grad():
+            for name, master in self._named():
+                master.copy_(weights[f"weight.{name}"])
+            if not self.same:
+                torch._foreach_copy_(self.weights, self.masters)
+
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name."""
-        state = {f"weight.{name}": master.detach() for name, master in self._named()}
+        state = self.weights_by_name()
         for name, master in self._named():
             for key, value in self._state_of(master).items():
                 state[f"{key}.{name}"] = value

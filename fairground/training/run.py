@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,25 @@ import numpy as np
 import torch
 
 from fairground.errors import ConfigError, TrainingError
-from fairground.models.assemble import save, write_json, write_text
+from fairground.models.assemble import Precision, save, write_json, write_text
 from fairground.models.decoder import Decoder
 from fairground.models.load import load_with_tokenizer
 from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
+from fairground.training.adapting import Adapted, begin_lora, check_begin
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
+from fairground.training.contamination import Contamination, SuiteTexts, contamination
 from fairground.training.loop import Run, Step, train
 from fairground.training.objective import Distillation, LanguageModelling, Objective
+from fairground.training.pairs import read_pairs, tokenize_pairs
 from fairground.training.plot import loss_plot
+from fairground.training.preference import DirectPreference
 from fairground.training.recipe import Recipe
 from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
 from fairground.training.start import new_decoder
+from fairground.training.text import read_documents
 from fairground.training.tokenizer import tokenizer_of
 from fairground.training.tokens import Tokens, tokenize, tokenize_documents
 
@@ -37,11 +42,12 @@ WATTS_PER_THREAD = 6.0  # a server core's share of its processor's power, for an
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a caller may follow: what is being prepared, each step, each measure."""
+    """What a caller may follow: what is being prepared, each step and measure, and what the data hold of suites."""
 
     said: Callable[[str], None] = lambda _: None
     step: Callable[[Step, int], None] = lambda _step, _steps: None
     measure: Callable[[int, float], None] = lambda _step, _bits: None
+    found: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ def train_model(
     tokenizer: Path | None = None,
     teacher: Teacher | None = None,
     canaries: Canaries | None = None,
+    suites: SuiteTexts | None = None,
+    base: str | None = None,
     threads: int | None = None,
     device: str = "cpu",
     watch: Watch | None = None,
@@ -79,14 +87,17 @@ def train_model(
     """Trains the recipe's model on the data and writes its folder, which Transformers and `fairground chat` load.
 
     Goes on from `out`'s checkpoint if it is this run's. A new model takes `tokenizer`, the teacher's, or one that is
-    trained on the data first. `canaries` are learned with the rest, never held out. Writes weights, tokenizer,
-    log.jsonl, loss.svg, training.json, a card, and canaries.json where there are some.
+    trained on the data first. `canaries` are learned with the rest, never held out. `suites`: what the data are
+    compared with before training (contamination.py). Writes weights, tokenizer, log.jsonl, loss.svg, training.json, a
+    card, and canaries.json where there are some. With LoRA, the weights are an adapter in the format of `peft`, which
+    calls its base `base` (None: as the recipe does).
 
     Raises TrainingError, DataError or ConfigError before any work where something does not fit together.
     """
     watch = watch or Watch()
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file, so no model can go into it; give --out another folder.")
+    _fit_together(recipe, teacher, canaries)
     torch.set_num_threads(threads or cores())
     decoder, words = _model(recipe, data, tokenizer, teacher, watch)
     vocabulary = decoder.config.vocab_size
@@ -96,20 +107,36 @@ def train_model(
             "together, so give the model's own tokenizer."
         )
     watch.said("tokenizing")
-    tokens = tokenize(data, words)
-    measured = tokenize(held_out, words) if held_out else None
+    tokens = _tokens(recipe, data, words)
+    measured = _tokens(recipe, held_out, words) if held_out else None
     if measured is None:
         tokens, measured = _split(tokens, recipe.seed)
+    found: Contamination | None = None
+
+    def compare() -> None:
+        nonlocal found
+        if suites is not None:
+            watch.said("comparing the data with every suite")
+            found = contamination(_texts(recipe, data), *suites())
+            watch.found(found.sentence)
+        watch.said("training")
+
     if canaries is not None:
         tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
     recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
     decoder = decoder.to(device=device, dtype=getattr(torch, recipe.precision))
     objective: Objective = LanguageModelling()
     identity: dict[str, Any] = {"tokenizer": words.digest()}
+    adapted: Adapted | None = None
+    if recipe.lora is not None:
+        adapted = begin_lora(decoder, recipe, recipe.lora, base)
+        identity |= {"base": adapted.sha256}
     if teacher is not None:
         _same_tokens(teacher, words)
         objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
         identity |= {"teacher": [teacher.name, teacher.temperature, teacher.alpha]}
+    if recipe.objective == "dpo":
+        objective = DirectPreference(recipe.preference.beta, recipe.preference.label_smoothing)
     given = beginnings(measured) if measured is not None else []
     begun = time.perf_counter()
     run = train(
@@ -120,11 +147,15 @@ def train_model(
         out,
         measured=measured,
         identity=identity,
+        ready=compare,
         progress=lambda step: watch.step(step, recipe.steps),
         measure_progress=watch.measure,
         samples=lambda model: write_samples(model, words, given),
     )
     summary = summarise(recipe, decoder, tokens, run, objective, time.perf_counter() - begun)
+    if found is not None:
+        summary["contamination"] = found.as_dict()
+    summary |= adapted.summary() if adapted else {}
     # The tokenizer first and the config last, so that a folder with a config is whole.
     words.save(out)
     write_json(out / "training.json", summary)
@@ -135,21 +166,27 @@ def train_model(
     loss_plot(run, out / "loss.svg", title=f"{recipe.model}: {objective.name}")
     ends = {"bos_token_id": words.bos_id, "eos_token_id": sorted(words.eos_ids)}
     write_json(out / "generation_config.json", ends)
-    save(decoder.to(torch.bfloat16), out, tokens=ends)
+    if adapted:
+        adapted.save(decoder, out)
+    else:
+        save(decoder.to(torch.bfloat16), out, tokens=ends)
     return Trained(out, summary)
 
 
 def _model(
     recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch
 ) -> tuple[Decoder, Tokenizer]:
-    """The float32 weights to begin with, and the tokenizer that goes with them."""
+    """The weights to begin with, in float32 if they are trained, and the tokenizer that goes with them."""
+    check_begin(recipe)
     if is_new_model(recipe.model):
         words = _tokenizer(recipe, data, given, teacher, watch)
         config = new_config(recipe.model, vocab_size=words.vocab_size, context_length=recipe.context)
         return new_decoder(config, recipe.seed), words
     if given is not None:
         raise ConfigError(f"{recipe.model} has its own tokenizer; leave --tokenizer out, or train a new model.")
-    loaded, words = load_with_tokenizer(Path(recipe.model), "float32")
+    # What is not trained needs no more digits than it is computed with.
+    precision: Precision = "bfloat16" if recipe.lora and recipe.precision == "bfloat16" else "float32"
+    loaded, words = load_with_tokenizer(Path(recipe.model), precision)
     longest = loaded.decoder.config.context_length
     if recipe.context > longest:
         raise ConfigError(
@@ -172,12 +209,44 @@ def _tokenizer(
 
 def _split(tokens: Tokens, seed: int) -> tuple[Tokens, Tokens | None]:
     """Learned and measured documents; nothing is measured where there are too few."""
-    if len(tokens) < ENOUGH:
+    together = tokens.together
+    documents = len(tokens) // together
+    if documents < ENOUGH:
         return tokens, None
-    count = min(MOST_HELD_OUT, -(-len(tokens) // HELD_OUT))
-    chosen = np.zeros(len(tokens), dtype=bool)
-    chosen[np.random.default_rng((seed, 1)).permutation(len(tokens))[:count]] = True
+    count = min(MOST_HELD_OUT, -(-documents // HELD_OUT))
+    chosen = np.zeros(documents, dtype=bool)
+    chosen[np.random.default_rng((seed, 1)).permutation(documents)[:count]] = True
+    chosen = np.repeat(chosen, together)
     return tokens.only(~chosen), tokens.only(chosen)
+
+
+def _tokens(recipe: Recipe, data: Sequence[Path], words: Tokenizer) -> Tokens:
+    if recipe.objective != "dpo":
+        return tokenize(data, words, context=recipe.context, cut=recipe.cut)
+    pairs = (pair for path in data for pair in read_pairs(path))
+    return tokenize_pairs(pairs, words, ", ".join(map(str, data)), context=recipe.context, cut=recipe.cut)
+
+
+def _texts(recipe: Recipe, data: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Every document's text and source, as contamination is looked for in it."""
+    for path in data:
+        if recipe.objective == "dpo":
+            yield from ((pair.text, pair.source) for pair in read_pairs(path))
+        else:
+            yield from ((document.text, document.source) for document in read_documents(path))
+
+
+def _fit_together(recipe: Recipe, teacher: Teacher | None, canaries: Canaries | None) -> None:
+    """Refuses what preferences cannot be learned with."""
+    if recipe.objective != "dpo":
+        return
+    if is_new_model(recipe.model):
+        raise TrainingError(
+            f"{recipe.model} is a new model, whose answers nobody can prefer; train it on text first, or give a folder."
+        )
+    if teacher is not None or canaries is not None:
+        what = "a teacher" if teacher is not None else "canaries"
+        raise TrainingError(f"Preferences are learned from pairs of answers alone, without {what}; leave that out.")
 
 
 def _same_tokens(teacher: Teacher, words: Tokenizer) -> None:
@@ -204,6 +273,8 @@ def summarise(
         "tokens": learned,
         "passes": learned / tokens.predictions,
         "bits_per_byte": {str(step): bits for step, bits in run.bits_per_byte.items()},
+        **({"held_out_pairs": dict(run.preference)} if run.preference else {}),
+        **({} if run.kept is None else {"kept_step": run.kept}),
         "final_loss": run.steps[-1].loss if run.steps else None,
         "tokens_per_s": speeds[len(speeds) // 2] if speeds else None,
         "share_of_matrix_rate": shares[len(shares) // 2] if shares else None,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from fairground.errors import DataError
 from fairground.models.chat_template import ChatTemplate
 from fairground.models.packed import Packed
 from fairground.models.tokenizer import Tokenizer
+from fairground.training.chats import tokenize_chat
 from fairground.training.text import Document, read_documents
 
 
@@ -37,6 +39,7 @@ class Tokens:
     starts: NDArray[np.int64]
     sources: Sequence[str]
     bytes_of: NDArray[np.int32]
+    together: ClassVar[int] = 1  # documents that belong together: they are learned, or measured, or neither
 
     def __len__(self) -> int:
         """Documents."""
@@ -61,6 +64,10 @@ class Tokens:
         ids, learned = np.concatenate((self.ids, other.ids)), np.concatenate((self.learned, other.learned))
         return Tokens(ids, learned, starts, [*self.sources, *other.sources], self.bytes_of)
 
+    def batches(self, size: int, context: int, seed: int) -> Batches:
+        """Batches of `size` predictions of these documents."""
+        return Batches(self, size, context, seed)
+
     def digest(self) -> str:
         """SHA-256 of ids, starts and what is learned: two runs on one text agree in it."""
         digest = hashlib.sha256(self.ids.tobytes())
@@ -69,13 +76,21 @@ class Tokens:
         return digest.hexdigest()
 
 
-def tokenize(paths: Sequence[Path], tokenizer: Tokenizer, *, progress: Callable[[int], None] | None = None) -> Tokens:
+def tokenize(
+    paths: Sequence[Path],
+    tokenizer: Tokenizer,
+    *,
+    context: int | None = None,
+    cut: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Tokens:
     """Reads and tokenizes all documents under the paths. `progress` is told how many documents there are so far.
 
     Raises DataError as `tokenize_documents`, and for text that cannot be read.
     """
     documents = (document for path in paths for document in read_documents(path))
-    return tokenize_documents(documents, tokenizer, ", ".join(map(str, paths)), progress=progress)
+    named = ", ".join(map(str, paths))
+    return tokenize_documents(documents, tokenizer, named, context=context, cut=cut, progress=progress)
 
 
 def tokenize_documents(
@@ -83,13 +98,16 @@ def tokenize_documents(
     tokenizer: Tokenizer,
     named: str,
     *,
+    context: int | None = None,
+    cut: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Tokens:
     """The documents as tokens; `named` is what an error calls them.
 
     A text begins with the token that begins texts (bos, else eos) and ends with eos; a conversation is what the chat
-    template makes of it, and only the assistant's turns are learned. Raises
-    DataError where no document has two tokens, and for a tokenizer that cannot end a text.
+    template makes of it, and only the assistant's turns are learned (`tokenize_chat`). Raises DataError where no
+    document has two tokens, for a tokenizer that cannot end a text, and, naming file and line, for a conversation of
+    more than `context` predictions unless `cut`, which takes away its end.
     """
     if tokenizer.eos_id is None:
         raise DataError(
@@ -100,12 +118,17 @@ def tokenize_documents(
     learned: list[NDArray[np.bool_]] = []
     sources: list[str] = []
     for document in documents:
-        pieces = [*_pieces(document, tokenizer, template), ([tokenizer.eos_id], True)]
-        row = np.concatenate([np.asarray(part, dtype=np.int32) for part, _ in pieces])
+        if document.messages is None:
+            row = _text(document.text, tokenizer, tokenizer.eos_id)
+            counts = [True] * len(row)
+        else:
+            row, counts = tokenize_chat(document.messages, tokenizer, template)
+            if context is not None and len(row) > context + 1:
+                row, counts = _fitted(row, counts, document.source, context, cut)
         if len(row) < 2:
             continue
-        ids.append(row)
-        learned.append(np.concatenate([np.full(len(part), counts) for part, counts in pieces]))
+        ids.append(np.asarray(row, dtype=np.int32))
+        learned.append(np.asarray(counts, dtype=np.bool_))
         sources.append(document.source)
         if progress:
             progress(len(ids))
@@ -115,27 +138,28 @@ def tokenize_documents(
     return Tokens(np.concatenate(ids), np.concatenate(learned), starts, sources, token_bytes(tokenizer))
 
 
-def _pieces(document: Document, tokenizer: Tokenizer, template: ChatTemplate) -> Iterable[tuple[list[int], bool]]:
-    """Token ids, and whether they are learned. An assistant's turn is tokenized apart from what it answers, because
-    that is how the model meets it when it answers."""
-    if document.messages is None:
-        first = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-        ids = tokenizer.encode(document.text)
-        yield [first] if first is not None and ids[:1] != [first] else [], True
-        yield ids, True
-        return
-    written = ""
-    special = template.fallback
-    for number, message in enumerate(document.messages):
-        if message.role != "assistant":
-            continue
-        asked = template.render(document.messages[:number]) if number else ""
-        answered = template.render(document.messages[: number + 1], add_generation_prompt=False)
-        if not asked.startswith(written) or not answered.startswith(asked):
-            asked = written  # a template that rewrites earlier turns: the whole turn is learned
-        yield tokenizer.encode(asked[len(written) :], special=special and not written), False
-        yield tokenizer.encode(answered[len(asked) :], special=False), True
-        written = answered
+def _text(text: str, tokenizer: Tokenizer, end: int) -> list[int]:
+    """A text's ids between those that begin and end it."""
+    first = tokenizer.bos_id if tokenizer.bos_id is not None else end
+    ids = tokenizer.encode(text)
+    return [*([first] if ids[:1] != [first] else []), *ids, end]
+
+
+def _fitted(row: list[int], counts: list[bool], source: str, context: int, cut: bool) -> tuple[list[int], list[bool]]:
+    if not cut:
+        raise too_long(source, len(row) - 1, context)
+    row, counts = row[: context + 1], counts[: context + 1]
+    if not any(counts[1:]):
+        raise DataError(f"{source}: no answer of the assistant within {context:,} tokens; shorten it or take it out.")
+    return row, counts
+
+
+def too_long(source: str, length: int, context: int) -> DataError:
+    """For a conversation or a pair that the context cannot hold; lengths in predictions."""
+    return DataError(
+        f"{source}: {length:,} tokens, more than the context of {context:,}; shorten it, give a longer --context, or "
+        "--cut to leave out what is too long."
+    )
 
 
 def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int32]:
@@ -145,18 +169,30 @@ def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets."""
+    """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets.
+
+    `together`: stretches that no part may tear apart, 3 for a prompt and its two answers. `reference` float32
+    [pairs, 2]: both answers' log-probabilities before training.
+    """
 
     ids: Tensor
     targets: Tensor
     learned: Tensor
     packed: Packed
     documents: tuple[int, ...]
+    together: int = 1
+    reference: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """What the step's sum is divided by: its learned predictions, or its pairs."""
+        return len(self.documents) // self.together if self.together > 1 else int(self.learned.sum())
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         ids, targets, learned = (x.to(device, non_blocking=True) for x in (self.ids, self.targets, self.learned))
-        return Batch(ids, targets, learned, self.packed, self.documents)
+        reference = None if self.reference is None else self.reference.to(device, non_blocking=True)
+        return replace(self, ids=ids, targets=targets, learned=learned, reference=reference)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch's stretches in order, in parts of about `size` predictions (0: all at once)."""
@@ -166,12 +202,15 @@ class Batch:
         first = 0
         starts, count = self.packed.starts, len(self.documents)
         while first < count:
-            last = first + 1
-            while last < count and starts[last + 1] - starts[first] <= size:
-                last += 1
-            rows = slice(starts[first], starts[last])
-            packed = Packed.of(self.packed.lengths[first:last])
-            yield Batch(self.ids[rows], self.targets[rows], self.learned[rows], packed, self.documents[first:last])
+            last = first + self.together
+            while last < count and starts[last + self.together] - starts[first] <= size:
+                last += self.together
+            rows, pairs = slice(starts[first], starts[last]), slice(first // self.together, last // self.together)
+            yield replace(
+                self, ids=self.ids[rows], targets=self.targets[rows], learned=self.learned[rows],
+                packed=self.packed.part(first, last), documents=self.documents[first:last],
+                reference=None if self.reference is None else self.reference[pairs],
+            )  # fmt: skip
             first = last
 
 

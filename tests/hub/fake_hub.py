@@ -138,14 +138,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.serve_tree(path.removeprefix("/api/models/").partition("/tree/")[0])
         elif path.startswith("/api/models/"):
             self.serve_listing(path.removeprefix("/api/models/"), fault)
+        elif path.startswith("/api/datasets/"):
+            self.serve_listing("datasets/" + path.removeprefix("/api/datasets/"), fault)
         elif path.startswith("/cache/"):
-            org, name, file = path.removeprefix("/cache/").split("/", 2)
-            data = self.hub.repos[f"{org}/{name}"].files[file]
+            repo, file = self.parts(path.removeprefix("/cache/"))
+            data = self.hub.repos[repo].files[file]
             etag = sha1_of_blob(data)
-            commit = self.hub.repos[f"{org}/{name}"].commit
+            commit = self.hub.repos[repo].commit
             self.serve_file(data, {"ETag": f'"{etag}"', "X-Repo-Commit": commit}, fault)
         else:
             self.redirect(path)
+
+    def parts(self, path: str) -> tuple[str, str]:
+        """A repository's name, which of a data set has three parts, and what follows it."""
+        parts = path.split("/")
+        count = 3 if parts[0] == "datasets" else 2
+        return "/".join(parts[:count]), "/".join(parts[count:])
 
     def serve_listing(self, path: str, fault: Fault) -> None:
         name, _, _revision = path.partition("/revision/")
@@ -175,8 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
 
     def redirect(self, path: str) -> None:
-        org, name, _, _commit, file = path.lstrip("/").split("/", 4)
-        repo = self.hub.repos[f"{org}/{name}"]
+        name, rest = self.parts(path.lstrip("/"))
+        _, _commit, file = rest.split("/", 2)
+        repo = self.hub.repos[name]
         if repo.gated and self.record.headers.get("authorization") != f"Bearer {self.hub.token}":
             self.reply(401, b"", {"X-Error-Code": "GatedRepo"})
             return
@@ -184,11 +193,11 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": repo.commit, "X-Linked-Size": str(len(data))}
         if file in repo.lfs:
             headers["X-Linked-Etag"] = f'"{hashlib.sha256(data).hexdigest()}"'
-            headers["Location"] = f"{self.hub.storage}/lfs/{org}--{name}/{file}?signature=secret"
+            headers["Location"] = f"{self.hub.storage}/lfs/{name.replace('/', '--')}/{file}?signature=secret"
             self.reply(302, b"", headers)
         else:
             headers["X-Linked-Etag"] = f'"{sha1_of_blob(data)}"'
-            headers["Location"] = f"/cache/{org}/{name}/{file}"
+            headers["Location"] = f"/cache/{name}/{file}"
             self.reply(307, b"", headers)
 
     def serve_file(self, data: bytes, headers: dict[str, str], fault: Fault) -> None:

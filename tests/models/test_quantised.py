@@ -214,3 +214,11 @@ def test_precisions_say_where_they_came_from(folder: Path, tmp_path: Path) -> No
     path = tiny.write_gguf(tmp_path / "a.gguf", tiny.GGUF_FIELDS, tensors | packed, dict.fromkeys(packed, kind))
     assert load_folder(path, "bfloat16").precision == "bf16 from Q4_1"
     assert load_folder(path, "int4").precision == "int4 from Q4_1"
+
+
+@torch.inference_mode()
+def test_rows_that_torch_would_read_beyond_go_by_the_reference() -> None:
+    layer = QuantisedLinear.fit(gaussian(32, 88), 8)
+    for seed in range(20):
+        x = gaussian(1, 88, seed=seed).bfloat16()
+        assert layer(x).equal(nn.functional.linear(x, layer.dequantised()))

@@ -104,6 +104,24 @@ def test_a_teacher_with_another_tokenizer(command: Command, text: Path, words: P
     command("distill", "one", "two", str(text), "--out", "three", *SMALL).refused("tokenizer", "sequence")
 
 
+def test_preferences_that_cannot_be_learned(command: Command, text: Path, words: Path) -> None:
+    rows = ['{"prompt": "a", "chosen": "b", "rejected": "c"}', '{"prompt": "a", "chosen": "b"}']
+    pairs = Path("pairs.jsonl").absolute()
+    pairs.write_text("\n".join(rows) + "\n")
+    command("train", "llama:60k", str(pairs), "--objective", "dpo", "--out", "made").refused("new model", "folder")
+    assert command("train", "llama:60k", str(text), "--tokenizer", str(words), "--out", "one", *SMALL).status == 0
+    given = ("train", "./one", str(pairs), "--objective", "dpo", "--context", "32", "--out", "two")
+    command(*given).refused("pairs.jsonl, line 2", "rejected")
+    pairs.write_text(rows[0] + "\n" + rows[0].replace('"b"', '"' + "the man was here " * 20 + '"') + "\n")
+    command(*given).refused("pairs.jsonl, line 2", "context of 32", "--cut")
+    assert command(*given, "--cut").status == 0
+    command(*given, "--beta", "-1").refused("preference.beta", "above 0")
+    command(*given, "--objective", "ppo").refused("objective", "lm or dpo")
+    command(*given, "--canaries", "3").refused("without canaries")
+    command(*given, "--cut", "--beta", "0.5").refused("beta 0.1 instead of 0.5")
+    command(given[0], given[1], str(text), *given[3:]).refused("documents.jsonl, line 1", "chosen")
+
+
 def test_a_folder_with_another_runs_checkpoint(command: Command, text: Path, words: Path) -> None:
     given = ("train", "llama:60k", str(text), "--tokenizer", str(words), "--out", "made", *SMALL)
     assert command(*given).status == 0

@@ -52,6 +52,34 @@ def test_it_is_attention(lengths: list[int], shared: int, window: int | None, pa
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    prompts=st.lists(st.tuples(st.integers(0, 70), st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=5),
+    window=st.sampled_from([None, 1, 13]),
+    seed=st.integers(0, 99),
+)
+def test_two_answers_share_their_prompt(prompts: list[tuple[int, int, int]], window: int | None, seed: int) -> None:
+    """Once with every prompt written out twice, once with each there once: the same, there and back."""
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randn(sum(map(sum, prompts)), 2, 8, generator=random, requires_grad=True)
+    toward = torch.randn(len(rows), 2, 8, generator=random)
+    lengths = [length for prompt in prompts for length in prompt]
+    firsts = [first for prompt, _, _ in prompts for first in (0, prompt, prompt)]
+    parents = [parent for n in range(len(prompts)) for parent in (-1, 3 * n, 3 * n)]
+    packed = Packed.of(lengths, firsts, parents)
+    ours = PackedAttention(packed, len(rows), torch.device("cpu"))(0, rows, rows, rows, SCALE, window)
+    pieces = list(torch.split(torch.arange(len(rows)), lengths))
+    twice = [torch.cat((pieces[3 * n], pieces[3 * n + side])) for n in range(len(prompts)) for side in (1, 2)]
+    apart = rows[torch.cat(twice)]
+    theirs = expected(apart, apart, apart, Packed.of([len(piece) for piece in twice]), window)
+    wanted = torch.zeros_like(rows)
+    for piece, made in zip(twice, torch.split(theirs, [len(piece) for piece in twice]), strict=True):
+        wanted = wanted.index_copy(0, piece, made)
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
+    mine, reference = (torch.autograd.grad((x * toward).sum(), rows)[0] for x in (ours, wanted))
+    torch.testing.assert_close(mine, reference, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("window", [None, 300])
 def test_long_documents_take_torchs_kernel_and_give_the_same(window: int | None) -> None:
     random = torch.Generator().manual_seed(0)

@@ -28,8 +28,9 @@ def recipe(folder: Path, method: str = "adamw") -> Path:
     return path
 
 
-def start(recipe: Path, text: Path, words: Path, out: Path) -> subprocess.Popen[bytes]:
-    arguments = ["train", recipe, text, "--tokenizer", words, "--out", out, "--threads", "1"]
+def start(recipe: Path, text: Path, words: Path | None, out: Path) -> subprocess.Popen[bytes]:
+    tokenizer = [] if words is None else ["--tokenizer", words]
+    arguments = ["train", recipe, text, *tokenizer, "--out", out, "--threads", "1"]
     environment = {**os.environ, "FAIRGROUND_HOME": str(out.parent / "home"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([COMMAND, *map(str, arguments)], env=environment, stdout=subprocess.DEVNULL)
 
@@ -57,7 +58,8 @@ def kill_after(process: subprocess.Popen[bytes], out: Path, step: int, delay: fl
 
 
 def assert_same(one: Path, other: Path) -> None:
-    left, right = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    (name,) = {path.name for path in one.glob("*model.safetensors")}
+    left, right = load_file(one / name), load_file(other / name)
     assert left.keys() == right.keys()
     assert all(left[name].equal(right[name]) for name in left)
     for folder in (one, other):
@@ -69,7 +71,8 @@ def assert_same(one: Path, other: Path) -> None:
         [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         for folder in (one, other)
     ]
-    losses = [[(row["step"], row.get("loss"), row.get("bits_per_byte")) for row in log] for log in logs]
+    names = ("step", "loss", "bits_per_byte", "measures", "preference_loss", "reward_margin")
+    losses = [[tuple(row.get(name) for name in names) for row in log] for log in logs]
     assert losses[0] == losses[1]
 
 
@@ -82,6 +85,40 @@ def test_one_kill(method: str, text: Path, words: Path, tmp_path: Path) -> None:
     assert 0 < steps_done(out) < STEPS
     finish(start(made, text, words, out))
     assert_same(tmp_path / "whole", out)
+
+
+@pytest.mark.parametrize(
+    "lora", ["", pytest.param("[lora]\nrank = 4\n", marks=pytest.mark.verify)], ids=["all weights", "lora"]
+)
+def test_one_kill_while_preferences_are_learned(lora: str, text: Path, words: Path, tmp_path: Path) -> None:
+    """The reference is that of the first start, which only the checkpoint knows once weights have moved."""
+    from fairground.models.assemble import save
+    from fairground.models.tokenizer import Tokenizer
+    from fairground.training.sizes import new_config
+    from fairground.training.start import new_decoder
+
+    tokenizer, model = Tokenizer.from_folder(words), tmp_path / "model"
+    config = new_config("llama:60k", vocab_size=tokenizer.vocab_size, context_length=64)
+    tokenizer.save(model)
+    save(new_decoder(config, 0), model)
+    said = [json.loads(line)["text"].split(". ") for line in (text / "documents.jsonl").read_text().splitlines()]
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": s[0] + ".", "chosen": " " + s[1], "rejected": " " + s[2]} for s in said]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = recipe(tmp_path)
+    made.write_text(
+        made.read_text().replace("llama:60k", str(model)).replace("\n[", '\nobjective = "dpo"\n[')
+        + f"learning_rate = 1e-3\n{lora}"
+    )
+    finish(start(made, pairs, None, tmp_path / "whole"))
+    out = tmp_path / "cut"
+    kill_after(start(made, pairs, None, out), out, 17, 0.0)
+    assert 0 < steps_done(out) < STEPS
+    finish(start(made, pairs, None, out))
+    assert_same(tmp_path / "whole", out)
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["preference_loss"] < rows[0]["preference_loss"] == pytest.approx(0.6931, abs=1e-4)
+    assert rows[-2]["measures"]["reward_accuracy"] > 0.6, "it learned"
 
 
 @pytest.mark.verify

@@ -78,7 +78,7 @@ BAD = {
     "text that is a number": ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1: not {"),
     "an empty text": ("a.jsonl", b'{"text": " "}\n', "a.jsonl, line 1: the text is empty; take the line out."),
     "an unknown role": ("a.jsonl", b'{"messages": [{"role": "bot", "content": "a"}]}\n', "a.jsonl, line 1: not {"),
-    "no answer": ("a.jsonl", b'{"messages": [{"role": "user", "content": "a"}]}\n', "with an answer of the assistant"),
+    "no answer": ("a.jsonl", b'{"messages": [{"role": "user", "content": "a"}]}\n', "line 1: nothing to learn"),
     "no messages": ("a.jsonl", b'{"messages": []}\n', "a.jsonl, line 1: not {"),
     "a prompt alone": ("a.jsonl", b'{"prompt": "a"}\n', "a.jsonl, line 1: not {"),
     "half a surrogate pair": ("a.jsonl", b'{"text": "\\ud800"}\n', "a.jsonl, line 1: holds half a surrogate pair"),

@@ -87,7 +87,7 @@ def test_only_answers_are_learned_and_they_begin_where_a_model_would(words: Path
     tokenizer = Tokenizer.from_folder(words)
     tokens = tokenize([path], tokenizer)
     learned = tokenizer.decode(tokens.ids[tokens.learned].tolist(), skip_special=False)
-    assert learned == "was here<|im_end|>\nhe has no way<|im_end|>\n<|endoftext|>"
+    assert learned == "was here<|im_end|>he has no way<|im_end|>"
     asked = tokenizer.decode(tokens.ids[~tokens.learned].tolist(), skip_special=False)
     assert asked.startswith("<|endoftext|><|im_start|>user\nthe man<|im_end|>\n<|im_start|>assistant\n")
 
