@@ -110,6 +110,17 @@ def distill(
         float, typer.Option(help="Of both models' probabilities (logits), or of its writing.")
     ] = 1.0,
     alpha: Annotated[float, typer.Option(help="Share of the teacher in the loss; the rest is the data's.")] = 0.5,
+    stored: Annotated[
+        bool | None,
+        typer.Option(
+            "--stored/--online",
+            help="The teacher reads the text once beforehand, or every time (default: stored for several passes).",
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Likeliest tokens that are stored; the others are one.", min=1)] = 32,
+    logits: Annotated[
+        Path | None, typer.Option(help="The folder of what is stored, for several students (default: in --out).")
+    ] = None,
     held_out: HeldOut = None,
     other: Model = None,
     tokenizer: Words = None,
@@ -125,8 +136,9 @@ def distill(
 ) -> None:
     """Teach a smaller model what a larger one knows.
 
-    With logits, both need one tokenizer, and DATA is text. With sequence, DATA is JSON lines of {"prompt": …}, which
-    the teacher answers first; what it wrote is kept as written.jsonl beside the student.
+    With logits, both need one tokenizer, and DATA is text; over several passes the teacher reads it once, and what it
+    said stays in teacher-logits beside the student, which may be deleted in the end. With sequence, DATA is JSON lines
+    of {"prompt": …}, which the teacher answers first; what it wrote is kept as written.jsonl beside the student.
     """
     with needs_local("Training"):
         from fairground.training.run import Teacher, train_model
@@ -142,7 +154,7 @@ def distill(
             tokenizer = path
     else:
         decoder, words = opening.weights(teacher)
-        taught = Teacher(teacher, decoder, words, temperature, alpha)
+        taught = Teacher(teacher, decoder, words, temperature, alpha, stored, top_k, logits)
     with _watched(as_json) as watch:
         trained = train_model(
             recipe,

@@ -20,12 +20,13 @@ from fairground.models.tokenizer import Tokenizer
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
 from fairground.training.loop import Run, Step, train
-from fairground.training.objective import Distillation, LanguageModelling, Objective
+from fairground.training.objective import Distillation, LanguageModelling, Objective, StoredDistillation
 from fairground.training.plot import loss_plot
 from fairground.training.recipe import Recipe
 from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
 from fairground.training.start import new_decoder
+from fairground.training.teacher_logits import teacher_logits
 from fairground.training.tokenizer import tokenizer_of
 from fairground.training.tokens import Tokens, tokenize, tokenize_documents
 
@@ -46,13 +47,20 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Whose logits a student learns, and how (see objective.Distillation)."""
+    """Whose logits a student learns, and how (see objective.Distillation and StoredDistillation).
+
+    `stored`: whether the teacher reads the text once beforehand, and its `top_k` likeliest tokens are kept in `logits`,
+    a folder (None: teacher-logits in the student's). None: where the run sees the text more than once.
+    """
 
     name: str
     decoder: Decoder
     tokenizer: Tokenizer
     temperature: float = 1.0
     alpha: float = 0.5
+    stored: bool | None = None
+    top_k: int = 32
+    logits: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ def train_model(
         raise TrainingError(f"{out} is a file, so no model can go into it; give --out another folder.")
     torch.set_num_threads(threads or cores())
     decoder, words = _model(recipe, data, tokenizer, teacher, watch)
+    if teacher is not None:
+        _same_tokens(teacher, words)
     vocabulary = decoder.config.vocab_size
     if words.vocab_size > vocabulary:
         raise ConfigError(
@@ -107,9 +117,10 @@ def train_model(
     objective: Objective = LanguageModelling()
     identity: dict[str, Any] = {"tokenizer": words.digest()}
     if teacher is not None:
-        _same_tokens(teacher, words)
-        objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+        objective = distillation(teacher, decoder, tokens, recipe, out, watch)
         identity |= {"teacher": [teacher.name, teacher.temperature, teacher.alpha]}
+        if isinstance(objective, StoredDistillation):
+            identity |= {"top_k": teacher.top_k}
     given = beginnings(measured) if measured is not None else []
     begun = time.perf_counter()
     run = train(
@@ -178,6 +189,32 @@ def _split(tokens: Tokens, seed: int) -> tuple[Tokens, Tokens | None]:
     chosen = np.zeros(len(tokens), dtype=bool)
     chosen[np.random.default_rng((seed, 1)).permutation(len(tokens))[:count]] = True
     return tokens.only(~chosen), tokens.only(chosen)
+
+
+def distillation(
+    teacher: Teacher, decoder: Decoder, tokens: Tokens, recipe: Recipe, out: Path, watch: Watch
+) -> Objective:
+    """The objective, with the teacher in the loop or with what it said of the text before, which it says now."""
+    stored = recipe.tokens > tokens.predictions if teacher.stored is None else teacher.stored
+    if not stored:
+        return Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+    begun = time.perf_counter()
+
+    def progress(done: int, of: int) -> None:
+        rate = done / (time.perf_counter() - begun)
+        watch.said(f"{teacher.name} reads, {done / of:.0%} at {rate:,.0f} tokens/s")
+
+    kept = teacher_logits(
+        teacher.decoder,
+        tokens,
+        teacher.logits or out / "teacher-logits",
+        k=teacher.top_k,
+        temperature=teacher.temperature,
+        context=recipe.context,
+        vocabulary=min(teacher.decoder.config.vocab_size, decoder.config.vocab_size),
+        progress=progress,
+    )
+    return StoredDistillation(kept, teacher.temperature, teacher.alpha)
 
 
 def _same_tokens(teacher: Teacher, words: Tokenizer) -> None:

@@ -145,18 +145,22 @@ def token_bytes(tokenizer: Tokenizer) -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets."""
+    """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets.
+
+    `index` int64 [N], always on the CPU: where in the text each of `ids` stands.
+    """
 
     ids: Tensor
     targets: Tensor
     learned: Tensor
     packed: Packed
     documents: tuple[int, ...]
+    index: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         ids, targets, learned = (x.to(device, non_blocking=True) for x in (self.ids, self.targets, self.learned))
-        return Batch(ids, targets, learned, self.packed, self.documents)
+        return Batch(ids, targets, learned, self.packed, self.documents, self.index)
 
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch's stretches in order, in parts of about `size` predictions (0: all at once)."""
@@ -171,7 +175,9 @@ class Batch:
                 last += 1
             rows = slice(starts[first], starts[last])
             packed = Packed.of(self.packed.lengths[first:last])
-            yield Batch(self.ids[rows], self.targets[rows], self.learned[rows], packed, self.documents[first:last])
+            index = None if self.index is None else self.index[rows]
+            documents = self.documents[first:last]
+            yield Batch(self.ids[rows], self.targets[rows], self.learned[rows], packed, documents, index)
             first = last
 
 
@@ -241,4 +247,5 @@ class Batches:
         targets = torch.from_numpy(self.tokens.ids[index + 1].astype(np.int64))
         learned = torch.from_numpy(self.tokens.learned[index + 1])
         packed = Packed.of([length for _, length, _ in spans])
-        return Batch(ids, targets, learned, packed, tuple(document for _, _, document in spans))
+        documents = tuple(document for _, _, document in spans)
+        return Batch(ids, targets, learned, packed, documents, torch.from_numpy(index))
