@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ Rate = Annotated[
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same weights.", min=0)]
 Precision = Annotated[str | None, typer.Option(help="bfloat16 or float32, of activations and products.")]
 Model = Annotated[str | None, typer.Option("--model", help="Another model than the recipe's.")]
+Split = Annotated[
+    bool, typer.Option("--split", help="Under torchrun: each process holds a share of the model (FSDP2), not a copy.")
+]
 Every = Annotated[int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints.", min=1)]
 
 
@@ -58,6 +62,7 @@ def train(
         int, typer.Option(help="Sentences with random numbers put into the text, whose exposure rank measures.", min=0)
     ] = 0,
     repetitions: Annotated[int, typer.Option("--canary-repetitions", help="How often each stands there.", min=1)] = 10,
+    split: Split = False,
     threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -91,6 +96,7 @@ def train(
             threads=threads,
             device=device,
             watch=watch,
+            split=split,
         )
     _tell(trained.folder, trained.summary, as_json)
 
@@ -130,6 +136,7 @@ def distill(
     seed: Seed = None,
     precision: Precision = None,
     checkpoint_every: Every = None,
+    split: Split = False,
     threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -166,6 +173,7 @@ def distill(
             threads=threads,
             device=device,
             watch=watch,
+            split=split,
         )
     _tell(trained.folder, trained.summary, as_json)
 
@@ -246,10 +254,13 @@ def _watched(quiet: bool) -> Iterator[Watch]:
             said=lambda what: shown.update(task, description=what),
             step=step,
             measure=measured,
+            estimate=lambda sentence: None if quiet else out.print(sentence, highlight=False),
         )
 
 
 def _tell(folder: Path, summary: Mapping[str, Any], as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # one process of several that torchrun started speaks
+        return
     if as_json:
         print(json.dumps({"folder": str(folder), **summary}, indent=1))
         return

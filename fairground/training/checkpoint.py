@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: 
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         before = newest(folder)
-        stands = f"the checkpoint of step {_step(before)} stands" if before else "no checkpoint was there before"
+        stands = f"the checkpoint of step {step_of(before)} stands" if before else "no checkpoint was there before"
         raise TrainingError(
             f"The checkpoint of step {step} could not be written to {folder} ({error}); {stands}. Make room and give "
             "the same command again to go on."
@@ -55,7 +55,7 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: 
 def newest(folder: Path) -> Path | None:
     """The checkpoint of the latest step, or None."""
     found = [path for path in folder.glob("checkpoint-*.safetensors") if _NAME.fullmatch(path.name)]
-    return max(found, key=_step, default=None)
+    return max(found, key=step_of, default=None)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -71,7 +71,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was written."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
 

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import torch
 from torch import Tensor
 
 from fairground.errors import TrainingError
@@ -19,6 +20,7 @@ from fairground.training.checkpoint import load_checkpoint, newest, save_checkpo
 from fairground.training.measure import HeldOut, held_out, operations_per_token
 from fairground.training.objective import Objective
 from fairground.training.optimiser import Masters
+from fairground.training.parallel import Processes, let_go
 from fairground.training.recipe import Recipe
 from fairground.training.tokens import Batch, Batches, Place, Tokens
 
@@ -63,11 +65,13 @@ def train(
     progress: Callable[[Step], None] | None = None,
     measure_progress: Callable[[int, float], None] | None = None,
     samples: Callable[[Decoder], Sequence[Mapping[str, str]]] | None = None,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> Run:
     """Trains `decoder` in place, going on from the newest checkpoint in `folder` if there is one.
 
     `identity` is what a checkpoint must agree with beside recipe and text (the tokenizer, the teacher). `measured` is
-    held-out text; `samples` writes a few texts at each measure, which go to the log. On the CPU the weights at the end
+    held-out text; `samples` writes a few texts at each measure, which go to the log. Several `processes` each do their
+    stretches of every step, and the first one writes. On the CPU the weights at the end
     are the same to the bit whether or not the run was cut short on the way, given one number of threads.
 
     Raises TrainingError for a checkpoint of another run, a full disk, or a loss that is not finite; in every case the
@@ -81,10 +85,12 @@ def train(
             {"recipe": recipe.as_dict(), "text": tokens.digest(), "objective": objective.name, **(identity or {})}
         )
     )
+    processes.agree(mine)
     folder.mkdir(parents=True, exist_ok=True)
     step, place, history = _resume(folder, mine, masters)
-    log = _Log(folder / LOG, step)
-    peak = matrix_rate(decoder.dtype, decoder.device.type)
+    processes.wait()
+    log = _Log(folder / LOG, step, writes=processes.first)
+    peak = matrix_rate(getattr(torch, recipe.precision), decoder.device.type) * processes.count
     mean_length = tokens.predictions / max(1, len(batches.order(0)))
     per_token = operations_per_token(decoder.config, mean_length)
     decoder.train()
@@ -102,6 +108,7 @@ def train(
         )
         if measure_progress:
             measure_progress(at, last.bits_per_byte)
+        let_go(decoder)
         decoder.train()
 
     if step == 0 and recipe.evaluate_every:
@@ -109,7 +116,7 @@ def train(
     while step < recipe.steps:
         begun = time.perf_counter()
         batch, after = batches.at(place)
-        loss, ce, norm = _gradient(decoder, objective, masters, batch, recipe.part_tokens)
+        loss, ce, norm = gradient(decoder, objective, masters, batch, recipe.part_tokens, processes)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             masters.drop()
             raise TrainingError(_not_finite(folder, step, loss, batch, tokens))
@@ -126,24 +133,34 @@ def train(
             measure(step)
         if final or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
             state = {"step": step, "place": asdict(place), "bits_per_byte": history, "identity": mine}
-            save_checkpoint(folder, step, masters.state(), state)
+            tensors = masters.state()
+            if processes.first:
+                save_checkpoint(folder, step, tensors, state)
     decoder.eval()
     if last is None and measured is not None:
         last = held_out(decoder, measured, recipe.context)
+    processes.wait()
     return Run(log.steps(), {int(at): value for at, value in history.items()}, last)
 
 
-def _gradient(
-    decoder: Decoder, objective: Objective, masters: Masters, batch: Batch, part_tokens: int
+def gradient(
+    decoder: Decoder,
+    objective: Objective,
+    masters: Masters,
+    batch: Batch,
+    part_tokens: int,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> tuple[float, float, Tensor]:
     """The step's loss and cross-entropy per learned prediction, and the gradients' length; gradients are left there."""
     count = max(1, int(batch.learned.sum()))
     loss = ce = 0.0
-    for part in batch.parts(part_tokens):
+    for part in processes.parts(batch, part_tokens):
         total, own = objective(decoder, part.to(decoder.device))
         (total / count).backward()  # type: ignore[no-untyped-call]
         masters.gather()
         loss, ce = loss + float(total.detach()) / count, ce + float(own) / count
+    processes.add_gradients(masters.masters)
+    loss, ce = processes.added((loss, ce))
     return loss, ce, masters.norm()
 
 
@@ -199,8 +216,11 @@ def _not_finite(folder: Path, step: int, loss: float, batch: Batch, tokens: Toke
 class _Log:
     """One JSON line a step and a measure; a resumed run cuts off what came after its checkpoint."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, *, writes: bool) -> None:
         self._path = path
+        self._file: TextIO | None = None
+        if not writes:
+            return
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -216,6 +236,8 @@ class _Log:
         self._file.flush()
 
     def write(self, row: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
 

@@ -13,20 +13,23 @@ import torch
 
 from fairground.errors import ConfigError, TrainingError
 from fairground.models.assemble import save, write_json, write_text
+from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
-from fairground.models.load import load_with_tokenizer
+from fairground.models.load import open_source
 from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
+from fairground.training.estimate import Room, seconds_needed, sentence
 from fairground.training.loop import Run, Step, train
 from fairground.training.objective import Distillation, LanguageModelling, Objective, StoredDistillation
+from fairground.training.parallel import Processes, count, gathered, join, placed
 from fairground.training.plot import loss_plot
 from fairground.training.recipe import Recipe
 from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
 from fairground.training.start import new_decoder
-from fairground.training.teacher_logits import teacher_logits
+from fairground.training.teacher_logits import TeacherLogits, teacher_logits
 from fairground.training.tokenizer import tokenizer_of
 from fairground.training.tokens import Tokens, tokenize, tokenize_documents
 
@@ -38,11 +41,12 @@ WATTS_PER_THREAD = 6.0  # a server core's share of its processor's power, for an
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a caller may follow: what is being prepared, each step, each measure."""
+    """What a caller may follow: what is being prepared, what it will take, each step, each measure."""
 
     said: Callable[[str], None] = lambda _: None
     step: Callable[[Step, int], None] = lambda _step, _steps: None
     measure: Callable[[int, float], None] = lambda _step, _bits: None
+    estimate: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +87,25 @@ def train_model(
     threads: int | None = None,
     device: str = "cpu",
     watch: Watch | None = None,
+    split: bool = False,
 ) -> Trained:
     """Trains the recipe's model on the data and writes its folder, which Transformers and `fairground chat` load.
 
     Goes on from `out`'s checkpoint if it is this run's. A new model takes `tokenizer`, the teacher's, or one that is
     trained on the data first. `canaries` are learned with the rest, never held out. Writes weights, tokenizer,
-    log.jsonl, loss.svg, training.json, a card, and canaries.json where there are some.
+    log.jsonl, loss.svg, training.json, a card, and canaries.json where there are some. Under torchrun, all processes
+    train one model together; with `split` each holds a share of it (parallel.py).
 
     Raises TrainingError, DataError or ConfigError before any work where something does not fit together.
     """
     watch = watch or Watch()
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file, so no model can go into it; give --out another folder.")
-    torch.set_num_threads(threads or cores())
-    decoder, words = _model(recipe, data, tokenizer, teacher, watch)
+    together = join(split, device)
+    watch = watch if together.first else Watch()
+    torch.set_num_threads(threads or max(1, cores() // together.on_this_machine))
+    room = Room(recipe, together, device)
+    decoder, words = _model(recipe, data, tokenizer, teacher, watch, room)
     if teacher is not None:
         _same_tokens(teacher, words)
     vocabulary = decoder.config.vocab_size
@@ -113,14 +122,23 @@ def train_model(
     if canaries is not None:
         tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
     recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
-    decoder = decoder.to(device=device, dtype=getattr(torch, recipe.precision))
+    stored = teacher is not None and (recipe.tokens > tokens.predictions if teacher.stored is None else teacher.stored)
+    needed = room.check(decoder.config, 0 if teacher is None or stored else teacher.decoder.config.vocab_size)
+    decoder = placed(decoder, getattr(torch, recipe.precision), device, together)
     objective: Objective = LanguageModelling()
     identity: dict[str, Any] = {"tokenizer": words.digest()}
     if teacher is not None:
-        objective = distillation(teacher, decoder, tokens, recipe, out, watch)
         identity |= {"teacher": [teacher.name, teacher.temperature, teacher.alpha]}
-        if isinstance(objective, StoredDistillation):
+        if stored:
             identity |= {"top_k": teacher.top_k}
+        else:
+            objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+    # Before anything is stored: the loss from stored logits takes as long as the cross-entropy, which is there already.
+    first_reads = teacher.decoder if teacher is not None and stored else None
+    seconds = seconds_needed(decoder, objective, tokens, measured, recipe, out, teacher=first_reads, processes=together)
+    watch.estimate(sentence(needed, seconds, device))
+    if teacher is not None and stored:
+        objective = stored_distillation(teacher, decoder.config, tokens, recipe, out, watch, together)
     given = beginnings(measured) if measured is not None else []
     begun = time.perf_counter()
     run = train(
@@ -134,8 +152,13 @@ def train_model(
         progress=lambda step: watch.step(step, recipe.steps),
         measure_progress=watch.measure,
         samples=lambda model: write_samples(model, words, given),
+        processes=together,
     )
     summary = summarise(recipe, decoder, tokens, run, objective, time.perf_counter() - begun)
+    decoder = gathered(decoder, getattr(torch, recipe.precision), together)
+    if not together.first:
+        together.leave()
+        return Trained(out, summary)
     # The tokenizer first and the config last, so that a folder with a config is whole.
     words.save(out)
     write_json(out / "training.json", summary)
@@ -147,20 +170,24 @@ def train_model(
     ends = {"bos_token_id": words.bos_id, "eos_token_id": sorted(words.eos_ids)}
     write_json(out / "generation_config.json", ends)
     save(decoder.to(torch.bfloat16), out, tokens=ends)
+    together.leave()
     return Trained(out, summary)
 
 
 def _model(
-    recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch
+    recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch, room: Room
 ) -> tuple[Decoder, Tokenizer]:
     """The float32 weights to begin with, and the tokenizer that goes with them."""
     if is_new_model(recipe.model):
         words = _tokenizer(recipe, data, given, teacher, watch)
         config = new_config(recipe.model, vocab_size=words.vocab_size, context_length=recipe.context)
+        room.check(config)
         return new_decoder(config, recipe.seed), words
     if given is not None:
         raise ConfigError(f"{recipe.model} has its own tokenizer; leave --tokenizer out, or train a new model.")
-    loaded, words = load_with_tokenizer(Path(recipe.model), "float32")
+    source = open_source(Path(recipe.model))
+    room.check(source.config)
+    loaded, words = source.load("float32"), source.tokenizer()
     longest = loaded.decoder.config.context_length
     if recipe.context > longest:
         raise ConfigError(
@@ -191,30 +218,38 @@ def _split(tokens: Tokens, seed: int) -> tuple[Tokens, Tokens | None]:
     return tokens.only(~chosen), tokens.only(chosen)
 
 
-def distillation(
-    teacher: Teacher, decoder: Decoder, tokens: Tokens, recipe: Recipe, out: Path, watch: Watch
-) -> Objective:
-    """The objective, with the teacher in the loop or with what it said of the text before, which it says now."""
-    stored = recipe.tokens > tokens.predictions if teacher.stored is None else teacher.stored
-    if not stored:
-        return Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+def stored_distillation(
+    teacher: Teacher,
+    student: DecoderConfig,
+    tokens: Tokens,
+    recipe: Recipe,
+    out: Path,
+    watch: Watch,
+    together: Processes,
+) -> StoredDistillation:
+    """The objective, with what the teacher says of the text, which the first process has it say now if need be."""
     begun = time.perf_counter()
 
     def progress(done: int, of: int) -> None:
         rate = done / (time.perf_counter() - begun)
         watch.said(f"{teacher.name} reads, {done / of:.0%} at {rate:,.0f} tokens/s")
 
-    kept = teacher_logits(
-        teacher.decoder,
-        tokens,
-        teacher.logits or out / "teacher-logits",
-        k=teacher.top_k,
-        temperature=teacher.temperature,
-        context=recipe.context,
-        vocabulary=min(teacher.decoder.config.vocab_size, decoder.config.vocab_size),
-        progress=progress,
-    )
-    return StoredDistillation(kept, teacher.temperature, teacher.alpha)
+    def kept() -> TeacherLogits:
+        return teacher_logits(
+            teacher.decoder,
+            tokens,
+            teacher.logits or out / "teacher-logits",
+            k=teacher.top_k,
+            temperature=teacher.temperature,
+            context=recipe.context,
+            vocabulary=min(teacher.decoder.config.vocab_size, student.vocab_size),
+            progress=progress,
+        )
+
+    if together.first:
+        kept()
+    together.wait()
+    return StoredDistillation(kept(), teacher.temperature, teacher.alpha)
 
 
 def _same_tokens(teacher: Teacher, words: Tokenizer) -> None:
@@ -233,6 +268,7 @@ def summarise(
     speeds = sorted(step.tokens_per_s for step in run.steps)
     shares = sorted(step.share for step in run.steps)
     spent = sum(recipe.batch_tokens / step.tokens_per_s for step in run.steps)
+    threads = torch.get_num_threads() * count()
     return {
         "recipe": recipe.as_dict(),
         "objective": objective.name,
@@ -246,6 +282,6 @@ def summarise(
         "share_of_matrix_rate": shares[len(shares) // 2] if shares else None,
         "step_seconds": spent,
         "this_call_seconds": seconds,
-        "threads": torch.get_num_threads(),
-        "energy_wh_estimated": spent * torch.get_num_threads() * WATTS_PER_THREAD / 3600,
+        "threads": threads,
+        "energy_wh_estimated": spent * threads * WATTS_PER_THREAD / 3600,
     }

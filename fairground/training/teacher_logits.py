@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from fairground.training.top_k_loss import TopK
 ROWS, ABOUT, PROGRESS = "rows.bin", "about.json", "progress.json"
 BATCH = 2048  # tokens that the teacher reads at a time
 LOGITS = 1 << 24  # logits of the teacher that exist at a time
-KEPT_EVERY = 16  # batches, after which a run that is cut short goes on
+KEPT_EVERY = 20.0  # seconds, which is what a run that is cut short loses
 
 
 class Kept(Protocol):
@@ -155,7 +156,7 @@ def _write(
         )
     if done and not partial.exists():
         done = 0
-    count = 0
+    count, kept = 0, time.monotonic()
     try:
         with partial.open("r+b" if done else "w+b") as file:
             file.truncate(size)
@@ -166,10 +167,11 @@ def _write(
                 for first, rows in _rows(teacher, batch, kind, mine["temperature"], mine["vocabulary"]):
                     file.seek(first * kind.itemsize)
                     file.write(rows.tobytes())
-                if (number + 1) % KEPT_EVERY == 0:
+                if time.monotonic() - kept >= KEPT_EVERY:
                     file.flush()
                     os.fsync(file.fileno())
                     write_json(folder / PROGRESS, {"identity": mine, "batches": number + 1})
+                    kept = time.monotonic()
                 if progress:
                     progress(count, tokens.predictions)
         sync(partial)

@@ -173,12 +173,15 @@ class Batch:
             last = first + 1
             while last < count and starts[last + 1] - starts[first] <= size:
                 last += 1
-            rows = slice(starts[first], starts[last])
-            packed = Packed.of(self.packed.lengths[first:last])
-            index = None if self.index is None else self.index[rows]
-            documents = self.documents[first:last]
-            yield Batch(self.ids[rows], self.targets[rows], self.learned[rows], packed, documents, index)
+            yield self.only(first, last)
             first = last
+
+    def only(self, first: int, last: int) -> Batch:
+        """The stretches from `first` up to `last`."""
+        rows = slice(self.packed.starts[first], self.packed.starts[last])
+        packed, documents = Packed.of(self.packed.lengths[first:last]), self.documents[first:last]
+        index = None if self.index is None else self.index[rows]
+        return Batch(self.ids[rows], self.targets[rows], self.learned[rows], packed, documents, index)
 
 
 @dataclass(frozen=True, slots=True)
