@@ -123,7 +123,7 @@ def distill(
             help="The teacher reads the text once beforehand, or every time (default: stored for several passes).",
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Likeliest tokens that are stored; the others are one.", min=1)] = 32,
+    top_k: Annotated[int, typer.Option(help="Likeliest tokens that are stored; the others are one.", min=1)] = 64,
     logits: Annotated[
         Path | None, typer.Option(help="The folder of what is stored, for several students (default: in --out).")
     ] = None,
@@ -152,6 +152,11 @@ def distill(
         from fairground.training.sizes import is_new_model
     if objective not in ("logits", "sequence"):
         raise RequestError(f"There is no objective {objective!r}; choose logits or sequence.")
+    if objective == "sequence" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RequestError(
+            "Several processes cannot let one teacher write; give this command once without torchrun, which may be "
+            "ended when written.jsonl is there, and train the student on that file."
+        )
     recipe = _recipe(student, other, tokens, context, learning_rate, seed, precision, checkpoint_every)
     opening = Opening(threads, device, deterministic=False, allow_pickle=False)
     taught: Teacher | None = None

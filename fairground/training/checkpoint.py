@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,26 @@ def newest(folder: Path) -> Path | None:
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_checkpoint` wrote. Raises TrainingError for a damaged file."""
+    with _understood(path), safe_open(path, "pt") as file:
+        state = json.loads(file.metadata()["state"])
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, state  # noqa: SIM118
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state alone, without reading the tensors. Raises TrainingError for a damaged file."""
+    with _understood(path), safe_open(path, "pt") as file:
+        state: dict[str, Any] = json.loads(file.metadata()["state"])
+        return state
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        yield
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingError(
             f"{path} is damaged ({str(error)[:120]}), so the run cannot go on from it; remove the file to begin anew."
         ) from None
-    return tensors, state
 
 
 def step_of(path: Path) -> int:

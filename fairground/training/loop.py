@@ -16,7 +16,7 @@ from torch import Tensor
 from fairground.errors import TrainingError
 from fairground.models.decoder import Decoder
 from fairground.models.machine import matrix_rate
-from fairground.training.checkpoint import load_checkpoint, newest, save_checkpoint
+from fairground.training.checkpoint import load_checkpoint, newest, read_state, save_checkpoint
 from fairground.training.measure import HeldOut, held_out, operations_per_token
 from fairground.training.objective import Objective
 from fairground.training.optimiser import Masters
@@ -79,12 +79,7 @@ def train(
     """
     masters = Masters(decoder, recipe.optimiser)
     batches = Batches(tokens, recipe.batch_tokens, recipe.context, recipe.seed)
-    # As JSON gives it back, so that it can be compared with a checkpoint's.
-    mine: dict[str, Any] = json.loads(
-        json.dumps(
-            {"recipe": recipe.as_dict(), "text": tokens.digest(), "objective": objective.name, **(identity or {})}
-        )
-    )
+    mine = whose(recipe, tokens, objective.name, identity)
     processes.agree(mine)
     folder.mkdir(parents=True, exist_ok=True)
     step, place, history = _resume(folder, mine, masters)
@@ -164,7 +159,15 @@ def gradient(
     return loss, ce, masters.norm()
 
 
-def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[int, Place, dict[int, float]]:
+def whose(recipe: Recipe, tokens: Tokens, objective: str, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a checkpoint must agree with, as JSON gives it back, so that it can be compared with a checkpoint's."""
+    mine = {"recipe": recipe.as_dict(), "text": tokens.digest(), "objective": objective, **(more or {})}
+    found: dict[str, Any] = json.loads(json.dumps(mine))
+    return found
+
+
+def refuse_another(folder: Path, mine: Mapping[str, Any]) -> None:
+    """Raises TrainingError where the folder holds the checkpoint of a run that is not `mine`, or a model of others."""
     path = newest(folder)
     if path is None:
         if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
@@ -172,9 +175,8 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[in
                 f"{folder} holds a model that this run did not make, so nothing was written there; give --out another "
                 "folder."
             )
-        return 0, Place(), {}
-    tensors, state = load_checkpoint(path)
-    theirs = state.get("identity", {})
+        return
+    theirs = read_state(path).get("identity", {})
     different = [key for key in mine if theirs.get(key) != mine[key]]
     if different:
         key = different[0]
@@ -185,6 +187,14 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[in
             f"{folder} holds the checkpoint of a run with {what}, so nothing was written there; give --out another "
             "folder, or the same command to go on."
         )
+
+
+def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> tuple[int, Place, dict[int, float]]:
+    refuse_another(folder, mine)
+    path = newest(folder)
+    if path is None:
+        return 0, Place(), {}
+    tensors, state = load_checkpoint(path)
     try:
         masters.load(tensors)
         return state["step"], Place(**state["place"]), {int(k): v for k, v in state["bits_per_byte"].items()}

@@ -20,6 +20,8 @@ from fairground.training.teacher_logits import Kept
 from fairground.training.tokens import Batch
 from fairground.training.top_k_loss import top_k_loss
 
+FROM_STORED = "distillation from stored logits"
+
 
 class Objective(Protocol):
     """A sum that training makes small. `name` is written into cards and logs."""
@@ -86,7 +88,7 @@ class StoredDistillation:
     teacher: Kept
     temperature: float = 1.0
     alpha: float = 0.5
-    name: str = "distillation from stored logits"
+    name: str = FROM_STORED
 
     def __post_init__(self) -> None:
         _check(self.temperature, self.alpha)

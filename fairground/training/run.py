@@ -21,8 +21,8 @@ from fairground.models.tokenizer import Tokenizer
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
 from fairground.training.estimate import Room, seconds_needed, sentence
-from fairground.training.loop import Run, Step, train
-from fairground.training.objective import Distillation, LanguageModelling, Objective, StoredDistillation
+from fairground.training.loop import Run, Step, refuse_another, train, whose
+from fairground.training.objective import FROM_STORED, Distillation, LanguageModelling, Objective, StoredDistillation
 from fairground.training.parallel import Processes, count, gathered, join, placed
 from fairground.training.plot import loss_plot
 from fairground.training.recipe import Recipe
@@ -63,7 +63,7 @@ class Teacher:
     temperature: float = 1.0
     alpha: float = 0.5
     stored: bool | None = None
-    top_k: int = 32
+    top_k: int = 64
     logits: Path | None = None
 
 
@@ -133,6 +133,8 @@ def train_model(
             identity |= {"top_k": teacher.top_k}
         else:
             objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+    name = FROM_STORED if stored else objective.name
+    refuse_another(out, whose(recipe, tokens, name, identity))
     # Before anything is stored: the loss from stored logits takes as long as the cross-entropy, which is there already.
     first_reads = teacher.decoder if teacher is not None and stored else None
     seconds = seconds_needed(decoder, objective, tokens, measured, recipe, out, teacher=first_reads, processes=together)
