@@ -117,9 +117,13 @@ def table(results: dict[str, Any]) -> str:
     ]
     d = results["difference"]
     by = f"{d['value']:+.3f} bits per byte (95% {d['low']:+.3f} to {d['high']:+.3f}, p = {d['p']:.2g})"
-    alone, taught, teacher = (float(np.mean(results["bits_per_byte"][who])) for who in (ALONE, TAUGHT, TEACHER))
-    share = f"Of what the teacher is better by than the student alone, {(alone - taught) / (alone - teacher):.0%}."
-    return "\n".join([*lines, "", f"Taught minus alone: {by}.", share]) + "\n"
+    written = [*lines, "", f"Taught minus alone: {by}."]
+    if TEACHER in results["bits_per_byte"]:
+        alone, taught, teacher = (float(np.mean(results["bits_per_byte"][who])) for who in (ALONE, TAUGHT, TEACHER))
+        written.append(
+            f"That is {(alone - taught) / (alone - teacher):.0%} of the way from the student alone to its teacher."
+        )
+    return "\n".join(written) + "\n"
 
 
 def main() -> None:
