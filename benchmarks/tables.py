@@ -108,6 +108,33 @@ def dpo(raw: dict[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
+def distillation_epochs(raw: dict[str, Any]) -> str:
+    """Tokens per second of a student from stored logits and with its teacher in the loop, by turn."""
+    about, read = raw["about"], raw["read"]
+    lines = [
+        f"Teacher {about['teacher']}, {read['parameters'] / 1e6:.0f} million parameters; steps of {about['batch']} "
+        f"tokens in stretches of at most {about['context']}; {circumstances(about, about['machine'])}",
+        "",
+        "| student | stored, tokens/s | teacher in the loop, tokens/s | times faster | peak memory, MB, of both |",
+        "|---|---|---|---|---|",
+    ]
+    for student, sides in raw["turns"].items():
+        ours, theirs = ([turn["tokens_per_s"] for turn in sides[side]] for side in ("stored", "online"))
+        memory = ", ".join(
+            f"{median([turn['peak_memory_mb'] for turn in sides[side]]):,.0f}" for side in ("stored", "online")
+        )
+        times = of([a / b for a, b in zip(ours, theirs, strict=True)], "{:.1f}")
+        size = f"{student}, {sides['stored'][0]['parameters'] / 1e6:.1f} million"
+        lines.append(f"| {size} | {of(ours, '{:.0f}')} | {of(theirs, '{:.0f}')} | {times} | {memory} |")
+    mass = ", ".join(f"{k}: {share:.0%}" for k, share in read["mass"].items())
+    lines += [
+        "",
+        f"Once, the teacher reads {read['tokens_per_s']:.0f} tokens/s and leaves {read['bytes_per_token']} bytes of "
+        f"each. Its probability within its k likeliest tokens, by k: {mass}.",
+    ]
+    return "\n".join(lines)
+
+
 OWN = {
     "engine_first_ms": ("first token of a prompt of 50, from the engine, ms", "{:.0f}"),
     "http_first_ms": ("the same through HTTP, ms", "{:.0f}"),
@@ -302,6 +329,7 @@ TABLES = {
     "arena_page": arena_page,
     "arena_votes": arena_votes,
     "dpo": dpo,
+    "distillation_epochs": distillation_epochs,
     "rank": rank,
     "ratings": ratings,
     "report": report,

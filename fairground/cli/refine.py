@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,9 @@ LoraTargets = Annotated[
     list[str] | None, typer.Option(help="A layer that gets an adapter, like q_proj; may be repeated (default: all).")
 ]
 LoraDropout = Annotated[float | None, typer.Option(help="The share of an adapter's inputs left out in training.")]
+Split = Annotated[
+    bool, typer.Option("--split", help="Under torchrun: each process holds a share of the model (FSDP2), not a copy.")
+]
 Every = Annotated[int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints.", min=1)]
 
 
@@ -95,6 +99,7 @@ def train(
         int, typer.Option(help="Sentences with random numbers put into the text, whose exposure rank measures.", min=0)
     ] = 0,
     repetitions: Annotated[int, typer.Option("--canary-repetitions", help="How often each stands there.", min=1)] = 10,
+    split: Split = False,
     threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -136,6 +141,7 @@ def train(
             threads=threads,
             device=device,
             watch=watch,
+            split=split,
         )
     _tell(trained.folder, trained.summary, as_json)
 
@@ -155,6 +161,17 @@ def distill(
         float, typer.Option(help="Of both models' probabilities (logits), or of its writing.")
     ] = 1.0,
     alpha: Annotated[float, typer.Option(help="Share of the teacher in the loss; the rest is the data's.")] = 0.5,
+    stored: Annotated[
+        bool | None,
+        typer.Option(
+            "--stored/--online",
+            help="The teacher reads the text once beforehand, or every time (default: stored for several passes).",
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Likeliest tokens that are stored; the others are one.", min=1)] = 64,
+    logits: Annotated[
+        Path | None, typer.Option(help="The folder of what is stored, for several students (default: in --out).")
+    ] = None,
     held_out: HeldOut = None,
     other: Model = None,
     tokenizer: Words = None,
@@ -165,20 +182,27 @@ def distill(
     precision: Precision = None,
     checkpoint_every: Every = None,
     cut: Cut = False,
+    split: Split = False,
     threads: Threads = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Teach a smaller model what a larger one knows.
 
-    With logits, both need one tokenizer, and DATA is text. With sequence, DATA is JSON lines of {"prompt": …}, which
-    the teacher answers first; what it wrote is kept as written.jsonl beside the student.
+    With logits, both need one tokenizer, and DATA is text; over several passes the teacher reads it once, and what it
+    said stays in teacher-logits beside the student, which may be deleted in the end. With sequence, DATA is JSON lines
+    of {"prompt": …}, which the teacher answers first; what it wrote is kept as written.jsonl beside the student.
     """
     with needs_local("Training"):
         from fairground.training.run import Teacher, train_model
         from fairground.training.sizes import is_new_model
     if objective not in ("logits", "sequence"):
         raise RequestError(f"There is no objective {objective!r}; choose logits or sequence.")
+    if objective == "sequence" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RequestError(
+            "Several processes cannot let one teacher write; give this command once without torchrun, which may be "
+            "ended when written.jsonl is there, and train the student on that file."
+        )
     data, held_out = local_data(data), local_data(held_out or ())
     recipe = _recipe(student, other, tokens, context, learning_rate, seed, precision, checkpoint_every, cut)
     opening = Opening(threads, device, deterministic=False, allow_pickle=False)
@@ -189,7 +213,7 @@ def distill(
             tokenizer = path
     else:
         decoder, words = opening.weights(teacher)
-        taught = Teacher(teacher, decoder, words, temperature, alpha)
+        taught = Teacher(teacher, decoder, words, temperature, alpha, stored, top_k, logits)
     with _watched(as_json) as watch:
         trained = train_model(
             recipe,
@@ -202,6 +226,7 @@ def distill(
             threads=threads,
             device=device,
             watch=watch,
+            split=split,
         )
     _tell(trained.folder, trained.summary, as_json)
 
@@ -296,10 +321,13 @@ def _watched(quiet: bool) -> Iterator[Watch]:
             step=step,
             measure=measured,
             found=lambda said: err.print(said, highlight=False, soft_wrap=True),
+            estimate=lambda sentence: None if quiet else out.print(sentence, highlight=False),
         )
 
 
 def _tell(folder: Path, summary: Mapping[str, Any], as_json: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":  # one process of several that torchrun started speaks
+        return
     if as_json:
         print(json.dumps({"folder": str(folder), **summary}, indent=1))
         return

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def save_checkpoint(
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         before = newest(folder)
-        stands = f"the checkpoint of step {_step(before)} stands" if before else "no checkpoint was there before"
+        stands = f"the checkpoint of step {step_of(before)} stands" if before else "no checkpoint was there before"
         raise TrainingError(
             f"The checkpoint of step {step} could not be written to {folder} ({error}); {stands}. Make room and give "
             "the same command again to go on."
@@ -58,23 +59,35 @@ def save_checkpoint(
 def newest(folder: Path) -> Path | None:
     """The checkpoint of the latest step, or None."""
     found = [path for path in folder.glob("checkpoint-*.safetensors") if _NAME.fullmatch(path.name)]
-    return max(found, key=_step, default=None)
+    return max(found, key=step_of, default=None)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_checkpoint` wrote. Raises TrainingError for a damaged file."""
+    with _understood(path), safe_open(path, "pt") as file:
+        state = json.loads(file.metadata()["state"])
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, state  # noqa: SIM118
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state alone, without reading the tensors. Raises TrainingError for a damaged file."""
+    with _understood(path), safe_open(path, "pt") as file:
+        state: dict[str, Any] = json.loads(file.metadata()["state"])
+        return state
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        yield
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingError(
             f"{path} is damaged ({str(error)[:120]}), so the run cannot go on from it; remove the file to begin anew."
         ) from None
-    return tensors, state
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was written."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
 

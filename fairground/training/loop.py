@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor
 from fairground.errors import TrainingError
 from fairground.models.decoder import Decoder
 from fairground.models.machine import matrix_rate
-from fairground.training.checkpoint import load_checkpoint, newest, save_checkpoint
+from fairground.training.checkpoint import load_checkpoint, newest, read_state, save_checkpoint
 from fairground.training.measure import HeldOut, held_out, operations_per_token
 from fairground.training.objective import Measuring, Objective
 from fairground.training.optimiser import Masters
 from fairground.training.pairs import Pairs
+from fairground.training.parallel import Processes, let_go
 from fairground.training.preference import DirectPreference, with_references
 from fairground.training.recipe import Recipe
 from fairground.training.stopping import Best
@@ -78,14 +79,16 @@ def train(
     progress: Callable[[Step], None] | None = None,
     measure_progress: Callable[[int, float], None] | None = None,
     samples: Callable[[Decoder], Sequence[Mapping[str, str]]] | None = None,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> Run:
     """Trains `decoder` in place, going on from the newest checkpoint in `folder` if there is one.
 
     `identity` is what a checkpoint must agree with beside recipe and text (the tokenizer, the teacher). `measured` is
     held-out text; `ready` is called before the first step, once all fits together; `samples` writes a few texts at each
-    measure, which go to the log. On the CPU the weights at the end are the same to the bit whether or not the run was
-    cut short on the way, given one number of threads. With patience, they are those of the best measure, which is of
-    bits per byte, or of the loss where pairs of answers are learned.
+    measure, which go to the log. Several `processes` each do their stretches of every step, and the first one writes.
+    On the CPU the weights at the end are the same to the bit whether or not the run was cut short on the way, given one
+    number of threads. With patience, they are those of the best measure, which is of bits per byte, or of the loss
+    where pairs of answers are learned.
 
     Raises TrainingError for a checkpoint of another run, a full disk, or a loss that is not finite; in every case the
     last good checkpoint stands.
@@ -96,23 +99,20 @@ def train(
             "--held-out, or leave patience out."
         )
     masters = Masters(decoder, recipe.optimiser)
-    # As JSON gives it back, so that it can be compared with a checkpoint's.
-    mine: dict[str, Any] = json.loads(
-        json.dumps(
-            {"recipe": recipe.as_dict(), "text": tokens.digest(), "objective": objective.name, **(identity or {})}
-        )
-    )
+    mine = whose(recipe, tokens, objective.name, identity)
+    processes.agree(mine)
     folder.mkdir(parents=True, exist_ok=True)
     step, place, history, losses, kept = _resume(folder, mine, masters)
+    processes.wait()
     if ready:
         ready()
     references: dict[str, Tensor] = {}
     if isinstance(tokens, Pairs):
         tokens, measured, references = with_references(decoder, tokens, measured, kept, recipe.batch_tokens)
     batches = tokens.batches(recipe.batch_tokens, recipe.context, recipe.seed)
-    best = Best(folder, recipe.patience, losses if isinstance(tokens, Pairs) else history)
-    log = _Log(folder / LOG, step)
-    peak = matrix_rate(decoder.dtype, decoder.device.type)
+    best = Best(folder, recipe.patience, losses if isinstance(tokens, Pairs) else history, writes=processes.first)
+    log = _Log(folder / LOG, step, writes=processes.first)
+    peak = matrix_rate(getattr(torch, recipe.precision), decoder.device.type) * processes.count
     mean_length = tokens.predictions / max(1, len(batches.order(0)))
     per_token = operations_per_token(decoder.config, mean_length, fixed=recipe.lora is not None)
     decoder.recompute = recipe.gradient_checkpointing
@@ -139,6 +139,7 @@ def train(
         log.write({**row, "samples": list(samples(decoder)) if samples else []})
         if measure_progress:
             measure_progress(at, last.bits_per_byte)
+        let_go(decoder)
         decoder.train()
 
     if step == 0 and recipe.evaluate_every:
@@ -147,8 +148,9 @@ def train(
         begun = time.perf_counter()
         batch, after = batches.at(place)
         if recipe.lora and recipe.lora.dropout:  # of the step alone, so that a resumed run leaves out the same
-            torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step)).generate_state(1)[0]))
-        loss, ce, norm = _gradient(decoder, objective, masters, batch, recipe.part_tokens)
+            seed = (recipe.seed, step, processes.rank) if processes.rank else (recipe.seed, step)
+            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        loss, ce, norm = gradient(decoder, objective, masters, batch, recipe.part_tokens, processes)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             masters.drop()
             raise TrainingError(_not_finite(folder, step, loss, batch, tokens))
@@ -168,8 +170,11 @@ def train(
         if final or best.passed or (recipe.checkpoint_every and step % recipe.checkpoint_every == 0):
             state = {"step": step, "place": asdict(place), "bits_per_byte": history, "identity": mine}
             state |= {"preference_loss": losses} if losses else {}
-            save_checkpoint(folder, step, {**masters.state(), **references}, state)
+            tensors = {**masters.state(), **references}
+            if processes.first:
+                save_checkpoint(folder, step, tensors, state)
     decoder.eval()
+    processes.wait()
     if best.take(masters):
         last = None
     if last is None and text is not None:
@@ -177,8 +182,13 @@ def train(
     return Run(log.steps(), {int(at): value for at, value in history.items()}, last, best.step, compared())
 
 
-def _gradient(
-    decoder: Decoder, objective: Objective, masters: Masters, batch: Batch, part_tokens: int
+def gradient(
+    decoder: Decoder,
+    objective: Objective,
+    masters: Masters,
+    batch: Batch,
+    part_tokens: int,
+    processes: Processes = Processes(),  # noqa: B008
 ) -> tuple[float, float, Tensor]:
     """The step's loss (by `Batch.count`), cross-entropy per learned prediction, and the gradients' length.
 
@@ -186,11 +196,13 @@ def _gradient(
     """
     count, learned = max(1, batch.count), max(1, int(batch.learned.sum()))
     loss = ce = 0.0
-    for part in batch.parts(part_tokens):
+    for part in processes.parts(batch, part_tokens):
         total, own = objective(decoder, part.to(decoder.device))
         (total / count).backward()  # type: ignore[no-untyped-call]
         masters.gather()
         loss, ce = loss + float(total.detach()) / count, ce + float(own) / learned
+    processes.add_gradients(masters.masters)
+    loss, ce = processes.added((loss, ce))
     return loss, ce, masters.norm()
 
 
@@ -204,8 +216,15 @@ class _Start(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> _Start:
-    """The newest checkpoint's, whose weights are the decoder's by then, or a beginning."""
+def whose(recipe: Recipe, tokens: Tokens, objective: str, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a checkpoint must agree with, as JSON gives it back, so that it can be compared with a checkpoint's."""
+    mine = {"recipe": recipe.as_dict(), "text": tokens.digest(), "objective": objective, **(more or {})}
+    found: dict[str, Any] = json.loads(json.dumps(mine))
+    return found
+
+
+def refuse_another(folder: Path, mine: Mapping[str, Any]) -> None:
+    """Raises TrainingError where the folder holds the checkpoint of a run that is not `mine`, or a model of others."""
     path = newest(folder)
     if path is None:
         if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
@@ -213,9 +232,8 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> _Start:
                 f"{folder} holds a model that this run did not make, so nothing was written there; give --out another "
                 "folder."
             )
-        return _Start(0, Place(), {}, {}, {})
-    tensors, state = load_checkpoint(path)
-    theirs = state.get("identity", {})
+        return
+    theirs = read_state(path).get("identity", {})
     different = [key for key in mine if theirs.get(key) != mine[key]]
     if different:
         key = different[0]
@@ -226,6 +244,15 @@ def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> _Start:
             f"{folder} holds the checkpoint of a run with {what}, so nothing was written there; give --out another "
             "folder, or the same command to go on."
         )
+
+
+def _resume(folder: Path, mine: Mapping[str, Any], masters: Masters) -> _Start:
+    """The newest checkpoint's, whose weights are the decoder's by then, or a beginning."""
+    refuse_another(folder, mine)
+    path = newest(folder)
+    if path is None:
+        return _Start(0, Place(), {}, {}, {})
+    tensors, state = load_checkpoint(path)
     try:
         masters.load(tensors)
         history, losses = (
@@ -261,8 +288,11 @@ def _not_finite(folder: Path, step: int, loss: float, batch: Batch, tokens: Toke
 class _Log:
     """One JSON line a step and a measure; a resumed run cuts off what came after its checkpoint."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, *, writes: bool) -> None:
         self._path = path
+        self._file: TextIO | None = None
+        if not writes:
+            return
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -278,6 +308,8 @@ class _Log:
         self._file.flush()
 
     def write(self, row: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
 

@@ -33,9 +33,9 @@ def held_out(decoder: Decoder, tokens: Tokens, context: int, *, batch_tokens: in
     """Scores every document once; what is longer than the context is cut as in training."""
     nats = torch.zeros(len(tokens), dtype=torch.float64)
     sizes = np.zeros(len(tokens), dtype=np.int64)
-    weight, bias = head(decoder)
     for batch in Batches(tokens, batch_tokens, context, 0).whole():
         hidden = decoder(batch.ids.to(decoder.device), batch.packed)
+        weight, bias = head(decoder)  # after the pass, which gathers it where a run is split over processes
         owner = torch.repeat_interleave(torch.tensor(batch.documents), torch.tensor(batch.packed.lengths))
         for rows in torch.split(torch.arange(hidden.shape[0]), 1024):
             logits = torch.nn.functional.linear(hidden[rows], weight, bias).float()

@@ -1,4 +1,4 @@
-"""What training minimises, as values: language modelling, and distillation from a teacher's logits.
+"""What training minimises, as values: language modelling, and distillation from a teacher's logits, live or stored.
 
 Both are sums over the predicted tokens that count, which the loop divides by how many those are in the whole step, so
 that a step gives the same gradient however it is cut into parts.
@@ -17,7 +17,11 @@ from torch import Tensor, nn
 from fairground.errors import ConfigError
 from fairground.models.decoder import Decoder
 from fairground.training.cross_entropy import linear_cross_entropy
+from fairground.training.teacher_logits import Kept
 from fairground.training.tokens import Batch
+from fairground.training.top_k_loss import top_k_loss
+
+FROM_STORED = "distillation from stored logits"
 
 
 class Objective(Protocol):
@@ -67,11 +71,7 @@ class Distillation:
     name: str = "distillation"
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0 or not 0 <= self.alpha <= 1:
-            raise ConfigError(
-                f"Distillation with temperature {self.temperature} and alpha {self.alpha} is not possible: the "
-                "temperature must be above 0 and alpha from 0 to 1."
-            )
+        _check(self.temperature, self.alpha)
 
     def __call__(self, decoder: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -86,6 +86,39 @@ class Distillation:
         given = (logits[:, :v] / t).log_softmax(-1)
         kl = (F.kl_div(given, wanted, reduction="none", log_target=True).sum(-1) * counts).sum()
         return self.alpha * t**2 * kl + (1 - self.alpha) * ce, ce.detach()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDistillation:
+    """Distillation from what a teacher said of the text beforehand: α T² D + (1 − α) times the data's cross-entropy.
+
+    D is KL(teacher ‖ student) with all tokens but the teacher's k likeliest in one bucket; `top_k_loss` writes it out.
+    """
+
+    teacher: Kept
+    temperature: float = 1.0
+    alpha: float = 0.5
+    name: str = FROM_STORED
+
+    def __post_init__(self) -> None:
+        _check(self.temperature, self.alpha)
+
+    def __call__(self, decoder: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert batch.index is not None
+        said = self.teacher.at(batch.index).to(batch.ids.device)
+        hidden = decoder(batch.ids, batch.packed)
+        weight, bias = head(decoder)
+        return top_k_loss(
+            hidden, weight, bias, batch.targets, batch.learned.float(), said, self.temperature, self.alpha
+        )
+
+
+def _check(temperature: float, alpha: float) -> None:
+    if not temperature > 0 or not 0 <= alpha <= 1:
+        raise ConfigError(
+            f"Distillation with temperature {temperature} and alpha {alpha} is not possible: the temperature must be "
+            "above 0 and alpha from 0 to 1."
+        )
 
 
 def head(decoder: Decoder) -> tuple[Tensor, Tensor | None]:

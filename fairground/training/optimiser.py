@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
+from fairground.training.parallel import split_like, whole
 
 Method = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "wsd", "constant"]
@@ -113,7 +114,7 @@ class Masters:
 
     def norm(self) -> Tensor:
         """The gradients' length, float32."""
-        return torch.nn.utils.get_total_norm([m.grad for m in self.masters if m.grad is not None])
+        return whole(torch.nn.utils.get_total_norm([m.grad for m in self.masters if m.grad is not None]))
 
     def step(self, learning_rate: float, norm: Tensor) -> None:
         """Clips by `norm`, moves the weights and drops the gradients."""
@@ -135,13 +136,13 @@ class Masters:
 
     def weights_by_name(self) -> dict[str, Tensor]:
         """The weights alone, for `take`."""
-        return {f"weight.{name}": master.detach() for name, master in self._named()}
+        return {f"weight.{name}": whole(master.detach()) for name, master in self._named()}
 
     def take(self, weights: dict[str, Tensor]) -> None:
         """Takes over what `weights_by_name` gave."""
         with torch.no_grad():
             for name, master in self._named():
-                master.copy_(weights[f"weight.{name}"])
+                master.copy_(split_like(weights[f"weight.{name}"], master))
             if not self.same:
                 torch._foreach_copy_(self.weights, self.masters)
 
@@ -150,15 +151,16 @@ class Masters:
         state = self.weights_by_name()
         for name, master in self._named():
             for key, value in self._state_of(master).items():
-                state[f"{key}.{name}"] = value
+                state[f"{key}.{name}"] = whole(value)
         return state
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Takes over what `state` gave. The names and shapes must be the same."""
         with torch.no_grad():
             for name, master in self._named():
-                master.copy_(state[f"weight.{name}"])
-                moments = {key: state[f"{key}.{name}"].clone() for key in MOMENTS if f"{key}.{name}" in state}
+                master.copy_(split_like(state[f"weight.{name}"], master))
+                kept = {key: state[f"{key}.{name}"] for key in MOMENTS if f"{key}.{name}" in state}
+                moments = {key: split_like(value.clone(), master) for key, value in kept.items()}
                 if moments:
                     self._state_of(master).update(moments)
             if not self.same:

@@ -13,23 +13,27 @@ import torch
 
 from fairground.errors import ConfigError, TrainingError
 from fairground.models.assemble import Precision, save, write_json, write_text
+from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
-from fairground.models.load import load_with_tokenizer
+from fairground.models.load import open_source
 from fairground.models.machine import cores
 from fairground.models.tokenizer import Tokenizer
 from fairground.training.adapting import Adapted, begin_lora, check_begin
 from fairground.training.canaries import FILE, Canaries
 from fairground.training.card import model_card
 from fairground.training.contamination import Contamination, SuiteTexts, contamination
-from fairground.training.loop import Run, Step, train
-from fairground.training.objective import Distillation, LanguageModelling, Objective
+from fairground.training.estimate import Room, seconds_needed, sentence
+from fairground.training.loop import Run, Step, refuse_another, train, whose
+from fairground.training.objective import FROM_STORED, Distillation, LanguageModelling, Objective, StoredDistillation
 from fairground.training.pairs import read_pairs, tokenize_pairs
+from fairground.training.parallel import Processes, count, gathered, join, placed
 from fairground.training.plot import loss_plot
 from fairground.training.preference import DirectPreference
 from fairground.training.recipe import Recipe
 from fairground.training.samples import beginnings, write_samples
 from fairground.training.sizes import is_new_model, new_config
 from fairground.training.start import new_decoder
+from fairground.training.teacher_logits import TeacherLogits, teacher_logits
 from fairground.training.text import read_documents
 from fairground.training.tokenizer import tokenizer_of
 from fairground.training.tokens import Tokens, tokenize, tokenize_documents
@@ -42,23 +46,32 @@ WATTS_PER_THREAD = 6.0  # a server core's share of its processor's power, for an
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a caller may follow: what is being prepared, each step and measure, and what the data hold of suites."""
+    """What a caller may follow: what is being prepared, what the data hold of suites, what the run will take, each step
+    and measure."""
 
     said: Callable[[str], None] = lambda _: None
     step: Callable[[Step, int], None] = lambda _step, _steps: None
     measure: Callable[[int, float], None] = lambda _step, _bits: None
     found: Callable[[str], None] = lambda _: None
+    estimate: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Whose logits a student learns, and how (see objective.Distillation)."""
+    """Whose logits a student learns, and how (see objective.Distillation and StoredDistillation).
+
+    `stored`: whether the teacher reads the text once beforehand, and its `top_k` likeliest tokens are kept in `logits`,
+    a folder (None: teacher-logits in the student's). None: where the run sees the text more than once.
+    """
 
     name: str
     decoder: Decoder
     tokenizer: Tokenizer
     temperature: float = 1.0
     alpha: float = 0.5
+    stored: bool | None = None
+    top_k: int = 64
+    logits: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,7 @@ def train_model(
     threads: int | None = None,
     device: str = "cpu",
     watch: Watch | None = None,
+    split: bool = False,
 ) -> Trained:
     """Trains the recipe's model on the data and writes its folder, which Transformers and `fairground chat` load.
 
@@ -90,16 +104,22 @@ def train_model(
     trained on the data first. `canaries` are learned with the rest, never held out. `suites`: what the data are
     compared with before training (contamination.py). Writes weights, tokenizer, log.jsonl, loss.svg, training.json, a
     card, and canaries.json where there are some. With LoRA, the weights are an adapter in the format of `peft`, which
-    calls its base `base` (None: as the recipe does).
+    calls its base `base` (None: as the recipe does). Under torchrun, all processes train one model together; with
+    `split` each holds a share of it (parallel.py).
 
     Raises TrainingError, DataError or ConfigError before any work where something does not fit together.
     """
     watch = watch or Watch()
     if out.exists() and not out.is_dir():
         raise TrainingError(f"{out} is a file, so no model can go into it; give --out another folder.")
-    _fit_together(recipe, teacher, canaries)
-    torch.set_num_threads(threads or cores())
-    decoder, words = _model(recipe, data, tokenizer, teacher, watch)
+    _fit_together(recipe, teacher, canaries, split)
+    together = join(split, device)
+    watch = watch if together.first else Watch()
+    torch.set_num_threads(threads or max(1, cores() // together.on_this_machine))
+    room = Room(recipe, together, device)
+    decoder, words = _model(recipe, data, tokenizer, teacher, watch, room)
+    if teacher is not None:
+        _same_tokens(teacher, words)
     vocabulary = decoder.config.vocab_size
     if words.vocab_size > vocabulary:
         raise ConfigError(
@@ -124,19 +144,33 @@ def train_model(
     if canaries is not None:
         tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
     recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
-    decoder = decoder.to(device=device, dtype=getattr(torch, recipe.precision))
+    stored = teacher is not None and (recipe.tokens > tokens.predictions if teacher.stored is None else teacher.stored)
+    decoder = placed(decoder, getattr(torch, recipe.precision), device, together)
     objective: Objective = LanguageModelling()
     identity: dict[str, Any] = {"tokenizer": words.digest()}
     adapted: Adapted | None = None
     if recipe.lora is not None:
         adapted = begin_lora(decoder, recipe, recipe.lora, base)
         identity |= {"base": adapted.sha256}
+    in_the_loop = 0 if teacher is None or stored else teacher.decoder.config.vocab_size
+    needed = room.check(decoder.config, in_the_loop, trainable=adapted.trained if adapted else None)
     if teacher is not None:
-        _same_tokens(teacher, words)
-        objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
         identity |= {"teacher": [teacher.name, teacher.temperature, teacher.alpha]}
+        if stored:
+            identity |= {"top_k": teacher.top_k}
+        else:
+            objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+    # Before anything is stored: the loss from stored logits and that of preferences take about as long as the
+    # cross-entropy, which is there already.
+    trial = objective
     if recipe.objective == "dpo":
         objective = DirectPreference(recipe.preference.beta, recipe.preference.label_smoothing)
+    refuse_another(out, whose(recipe, tokens, FROM_STORED if stored else objective.name, identity))
+    first_reads = teacher.decoder if teacher is not None and stored else None
+    seconds = seconds_needed(decoder, trial, tokens, measured, recipe, out, teacher=first_reads, processes=together)
+    watch.estimate(sentence(needed, seconds, device))
+    if teacher is not None and stored:
+        objective = stored_distillation(teacher, decoder.config, tokens, recipe, out, watch, together)
     given = beginnings(measured) if measured is not None else []
     begun = time.perf_counter()
     run = train(
@@ -151,11 +185,16 @@ def train_model(
         progress=lambda step: watch.step(step, recipe.steps),
         measure_progress=watch.measure,
         samples=lambda model: write_samples(model, words, given),
+        processes=together,
     )
     summary = summarise(recipe, decoder, tokens, run, objective, time.perf_counter() - begun)
     if found is not None:
         summary["contamination"] = found.as_dict()
     summary |= adapted.summary() if adapted else {}
+    decoder = gathered(decoder, getattr(torch, recipe.precision), together)
+    if not together.first:
+        together.leave()
+        return Trained(out, summary)
     # The tokenizer first and the config last, so that a folder with a config is whole.
     words.save(out)
     write_json(out / "training.json", summary)
@@ -170,23 +209,27 @@ def train_model(
         adapted.save(decoder, out)
     else:
         save(decoder.to(torch.bfloat16), out, tokens=ends)
+    together.leave()
     return Trained(out, summary)
 
 
 def _model(
-    recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch
+    recipe: Recipe, data: Sequence[Path], given: Path | None, teacher: Teacher | None, watch: Watch, room: Room
 ) -> tuple[Decoder, Tokenizer]:
     """The weights to begin with, in float32 if they are trained, and the tokenizer that goes with them."""
     check_begin(recipe)
     if is_new_model(recipe.model):
         words = _tokenizer(recipe, data, given, teacher, watch)
         config = new_config(recipe.model, vocab_size=words.vocab_size, context_length=recipe.context)
+        room.check(config)
         return new_decoder(config, recipe.seed), words
     if given is not None:
         raise ConfigError(f"{recipe.model} has its own tokenizer; leave --tokenizer out, or train a new model.")
     # What is not trained needs no more digits than it is computed with.
     precision: Precision = "bfloat16" if recipe.lora and recipe.precision == "bfloat16" else "float32"
-    loaded, words = load_with_tokenizer(Path(recipe.model), precision)
+    source = open_source(Path(recipe.model))
+    room.check(source.config, trainable=0 if recipe.lora else None)
+    loaded, words = source.load(precision), source.tokenizer()
     longest = loaded.decoder.config.context_length
     if recipe.context > longest:
         raise ConfigError(
@@ -236,8 +279,11 @@ def _texts(recipe: Recipe, data: Sequence[Path]) -> Iterator[tuple[str, str]]:
             yield from ((document.text, document.source) for document in read_documents(path))
 
 
-def _fit_together(recipe: Recipe, teacher: Teacher | None, canaries: Canaries | None) -> None:
-    """Refuses what preferences cannot be learned with."""
+def _fit_together(recipe: Recipe, teacher: Teacher | None, canaries: Canaries | None, split: bool) -> None:
+    """Refuses what adapters are not trained with, and what preferences cannot be learned with."""
+    if split and (recipe.lora or recipe.objective == "dpo"):
+        what = "An adapter is trained" if recipe.lora else "Preferences are learned"
+        raise TrainingError(f"{what} with a whole model in every process; leave --split out.")
     if recipe.objective != "dpo":
         return
     if is_new_model(recipe.model):
@@ -247,6 +293,40 @@ def _fit_together(recipe: Recipe, teacher: Teacher | None, canaries: Canaries | 
     if teacher is not None or canaries is not None:
         what = "a teacher" if teacher is not None else "canaries"
         raise TrainingError(f"Preferences are learned from pairs of answers alone, without {what}; leave that out.")
+
+
+def stored_distillation(
+    teacher: Teacher,
+    student: DecoderConfig,
+    tokens: Tokens,
+    recipe: Recipe,
+    out: Path,
+    watch: Watch,
+    together: Processes,
+) -> StoredDistillation:
+    """The objective, with what the teacher says of the text, which the first process has it say now if need be."""
+    begun = time.perf_counter()
+
+    def progress(done: int, of: int) -> None:
+        rate = done / (time.perf_counter() - begun)
+        watch.said(f"{teacher.name} reads, {done / of:.0%} at {rate:,.0f} tokens/s")
+
+    def kept() -> TeacherLogits:
+        return teacher_logits(
+            teacher.decoder,
+            tokens,
+            teacher.logits or out / "teacher-logits",
+            k=teacher.top_k,
+            temperature=teacher.temperature,
+            context=recipe.context,
+            vocabulary=min(teacher.decoder.config.vocab_size, student.vocab_size),
+            progress=progress,
+        )
+
+    if together.first:
+        kept()
+    together.wait()
+    return StoredDistillation(kept(), teacher.temperature, teacher.alpha)
 
 
 def _same_tokens(teacher: Teacher, words: Tokenizer) -> None:
@@ -265,6 +345,7 @@ def summarise(
     speeds = sorted(step.tokens_per_s for step in run.steps)
     shares = sorted(step.share for step in run.steps)
     spent = sum(recipe.batch_tokens / step.tokens_per_s for step in run.steps)
+    threads = torch.get_num_threads() * count()
     return {
         "recipe": recipe.as_dict(),
         "objective": objective.name,
@@ -280,6 +361,6 @@ def summarise(
         "share_of_matrix_rate": shares[len(shares) // 2] if shares else None,
         "step_seconds": spent,
         "this_call_seconds": seconds,
-        "threads": torch.get_num_threads(),
-        "energy_wh_estimated": spent * torch.get_num_threads() * WATTS_PER_THREAD / 3600,
+        "threads": threads,
+        "energy_wh_estimated": spent * threads * WATTS_PER_THREAD / 3600,
     }

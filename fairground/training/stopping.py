@@ -15,9 +15,9 @@ class Best:
     A measure of a resumed run comes again with the same bits, so the file is the same whether it was cut short or not.
     """
 
-    def __init__(self, folder: Path, patience: int, history: Mapping[int, float]) -> None:
-        """`patience` 0: nothing is kept and nothing stops."""
-        self._folder, self._patience, self._history = folder, patience, history
+    def __init__(self, folder: Path, patience: int, history: Mapping[int, float], *, writes: bool = True) -> None:
+        """`patience` 0: nothing is kept and nothing stops. Of several processes, one `writes`."""
+        self._folder, self._patience, self._history, self._writes = folder, patience, history, writes
 
     @property
     def step(self) -> int | None:
@@ -35,7 +35,9 @@ class Best:
     def measured(self, at: int, masters: Masters) -> None:
         """Keeps the weights if the measure of step `at` is the best. Raises TrainingError where the disk is full."""
         if self.step == at:
-            save_checkpoint(self._folder, at, masters.weights_by_name(), {"step": at}, kind=KEPT)
+            weights = masters.weights_by_name()
+            if self._writes:
+                save_checkpoint(self._folder, at, weights, {"step": at}, kind=KEPT)
 
     def take(self, masters: Masters) -> bool:
         """Gives the weights of the best measure back, if something came after it. Raises TrainingError without them."""

@@ -172,7 +172,8 @@ class Batch:
     """Stretches of documents, packed: `ids` and `targets` int64 [N], `learned` bool [N] of the targets.
 
     `together`: stretches that no part may tear apart, 3 for a prompt and its two answers. `reference` float32
-    [pairs, 2]: both answers' log-probabilities before training.
+    [pairs, 2]: both answers' log-probabilities before training. `index` int64 [N], always on the CPU: where in the
+    text each of `ids` stands.
     """
 
     ids: Tensor
@@ -182,6 +183,7 @@ class Batch:
     documents: tuple[int, ...]
     together: int = 1
     reference: Tensor | None = None
+    index: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -205,13 +207,23 @@ class Batch:
             last = first + self.together
             while last < count and starts[last + self.together] - starts[first] <= size:
                 last += self.together
-            rows, pairs = slice(starts[first], starts[last]), slice(first // self.together, last // self.together)
-            yield replace(
-                self, ids=self.ids[rows], targets=self.targets[rows], learned=self.learned[rows],
-                packed=self.packed.part(first, last), documents=self.documents[first:last],
-                reference=None if self.reference is None else self.reference[pairs],
-            )  # fmt: skip
+            yield self.only(first, last)
             first = last
+
+    def only(self, first: int, last: int) -> Batch:
+        """The stretches from `first` up to `last`, which tear none apart that belong together."""
+        rows = slice(self.packed.starts[first], self.packed.starts[last])
+        pairs = slice(first // self.together, last // self.together)
+        return replace(
+            self,
+            ids=self.ids[rows],
+            targets=self.targets[rows],
+            learned=self.learned[rows],
+            packed=self.packed.part(first, last),
+            documents=self.documents[first:last],
+            reference=None if self.reference is None else self.reference[pairs],
+            index=None if self.index is None else self.index[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,4 +292,5 @@ class Batches:
         targets = torch.from_numpy(self.tokens.ids[index + 1].astype(np.int64))
         learned = torch.from_numpy(self.tokens.learned[index + 1])
         packed = Packed.of([length for _, length, _ in spans])
-        return Batch(ids, targets, learned, packed, tuple(document for _, _, document in spans))
+        documents = tuple(document for _, _, document in spans)
+        return Batch(ids, targets, learned, packed, documents, index=torch.from_numpy(index))

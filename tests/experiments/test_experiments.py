@@ -59,7 +59,8 @@ def test_the_families_finding_reproduces(tmp_path: Path) -> None:
 
 
 @pytest.mark.verify
-def test_the_distillation_finding_reproduces(tmp_path: Path) -> None:
+@pytest.mark.parametrize("top_k", [0, 310])
+def test_the_distillation_finding_reproduces(top_k: int, tmp_path: Path) -> None:
     train, held_out = texts(tmp_path)
     teacher = tmp_path / "teacher"
     command = Path(sys.executable).with_name("fairground")
@@ -68,10 +69,14 @@ def test_the_distillation_finding_reproduces(tmp_path: Path) -> None:
     )
     subprocess.run([command, "train", tmp_path / "recipe.toml", train, "--out", teacher, "--threads", "1"], check=True)
     out = tmp_path / "distilled"
-    printed = run("distillation.py", teacher, train, held_out, "--out", out, "--student", "llama:60k", *SMALL)
+    printed = run(
+        "distillation.py", teacher, train, held_out, "--out", out, "--student", "llama:60k", "--top-k", top_k, *SMALL
+    )
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert set(results["bits_per_byte"]) == {"alone", "taught"}
+    assert set(results["bits_per_byte"]) == {"alone", "taught", "teacher"}
+    assert (out / "teacher-logits" / "rows.bin").exists() == bool(top_k)
     assert "Taught minus alone" in printed
+    assert "of the way from the student alone to its teacher" in printed
     assert results["difference"]["low"] <= results["difference"]["high"]
 
 

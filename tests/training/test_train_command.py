@@ -55,8 +55,14 @@ def test_distil_logits_and_sequences(command: Command, text: Path, words: Path) 
         done(command, "distill", "./teacher", "gpt2:60k", str(text), "--out", "a", "--alpha", "1.0", *SMALL, "--json")
     )
     bits = list(learned["bits_per_byte"].values())
-    assert learned["objective"] == "distillation"
+    assert learned["objective"] == "distillation from stored logits"
+    assert learned["passes"] > 1
     assert bits[-1] < 0.85 * bits[0], "the teacher alone taught it"
+    given = ("distill", "./teacher", "gpt2:60k", str(text), "--alpha", "1.0", *SMALL, "--json")
+    live = json.loads(done(command, *given, "--out", "live", "--online"))
+    kept = json.loads(done(command, *given, "--out", "kept", "--top-k", "320"))
+    assert live["objective"] == "distillation"
+    assert list(kept["bits_per_byte"].values()) == pytest.approx(list(live["bits_per_byte"].values()), abs=0.03)
     prompts = [json.dumps({"id": str(n), "prompt": "The man", "seed": n, "max_tokens": 30}) for n in range(40)]
     Path("prompts.jsonl").write_text("\n".join(prompts) + "\n")
     done(command, "distill", "./teacher", "gpt2:60k", "prompts.jsonl", "--objective", "sequence", "--out", "b", *SMALL)
