@@ -81,12 +81,12 @@ def hear(given: argparse.Namespace, teacher: Decoder) -> None:
     torch.set_num_threads(cores())
     path = given.out / "teacher.npz"
     teacher = teacher.to(given.device)
+    if given.top_k:  # first, because it goes on where it was cut short
+        stored(given, teacher)
     if not path.exists():
         found = held_out(teacher, read_tokens(given.out)[2], given.context)
         np.savez(given.out / "partial.npz", nats=found.nats, bytes=found.bytes)
         (given.out / "partial.npz").replace(path)
-    if given.top_k:
-        stored(given, teacher)
 
 
 def report(out: Path, seeds: int, settings: dict[str, Any]) -> str:
