@@ -1,8 +1,9 @@
 """Those whose training is measured: each takes the same weights and rows, and takes the same steps.
 
 All compute in bfloat16 over float32 weights, clip gradients to length 1, and move weights by torch's fused AdamW with
-one rate; matrices decay and vectors do not. A process of `training_against_peers.py` runs one of them: whenever it has
-done as many steps as a turn has, it says how long each took as a line of JSON, and waits for a line before it goes on.
+one rate; matrices decay and vectors do not. Where adapters are trained, it may be in float32. A process of
+`training_against_peers.py` runs one of them: whenever it has done as many steps as a turn has, it says how long each
+took as a line of JSON, and waits for a line before it goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Job:
     `folder` holds weights as Hugging Face lays them out and int32 [all_steps times batch, context + 1] in
     `documents.npy`; `rows.npy` has the same in the order in which our loop takes them. `batch`: rows of a step. After
     a step that no turn counts, each of `turns` turns warms up with another one and then takes `steps`. `peers`: where
-    packages lie that are not installed here.
+    packages lie that are not installed here. With a `rank`, adapters in `adapter` are trained in place of the weights.
     """
 
     folder: str
@@ -44,6 +45,8 @@ class Job:
     threads: int
     device: str
     peers: str
+    precision: str = "bfloat16"
+    rank: int = 0
 
     @property
     def all_steps(self) -> int:
@@ -100,7 +103,10 @@ def prepare(job: Job) -> dict[str, Any]:
         raise SystemExit("There is no GPU that torch can use here; leave --device out.")
     config = new_config(job.shape, vocab_size=job.vocabulary, context_length=job.context)
     # Rounded, so that weights kept in float32 and in bfloat16 begin as the same numbers.
-    save(new_decoder(config, SEED).to(torch.bfloat16).float(), Path(job.folder))
+    decoder = new_decoder(config, SEED).to(torch.bfloat16).float()
+    save(decoder, Path(job.folder))
+    if job.rank:
+        prepare_adapter(decoder, job)
     size = job.all_steps * job.batch, job.context + 1
     documents = np.random.default_rng(SEED).integers(0, job.vocabulary, size, dtype=np.int32)
     np.save(Path(job.folder) / "documents.npy", documents)
@@ -110,8 +116,21 @@ def prepare(job: Job) -> dict[str, Any]:
         "parameters": config.parameter_count(),
         "width": config.width,
         "layers": config.layers,
-        "operations_per_token": operations_per_token(config, job.context),
+        "operations_per_token": operations_per_token(config, job.context, fixed=job.rank > 0),
     }
+
+
+def prepare_adapter(decoder: Any, job: Job) -> None:
+    """Adapters in every linear layer, rounded like the weights, in a folder that both sides read."""
+    import torch
+
+    from fairground.models.lora import Adapter, LoraConfig, adapters_of, add_lora
+    from fairground.models.peft_files import save_adapter
+
+    lora = LoraConfig(job.rank)
+    add_lora(decoder, lora, SEED)
+    own = {name: Adapter(x.a.to(torch.bfloat16), x.b, x.scale) for name, x in adapters_of(decoder).items()}
+    save_adapter(Path(job.folder) / "adapter", decoder.config, lora, own, base=job.folder, sha256="")
 
 
 def our_tokens(documents: Any) -> Any:
@@ -130,18 +149,24 @@ def fairground(job: Job, clock: Clock) -> None:
     import numpy as np
 
     from fairground.models.load import load_folder
+    from fairground.models.lora import LoraConfig, attach
+    from fairground.models.peft_files import read_adapter, read_adapter_config
     from fairground.training.loop import Step, train
     from fairground.training.objective import LanguageModelling
     from fairground.training.optimiser import Optimiser
     from fairground.training.recipe import Recipe
 
-    decoder = load_folder(Path(job.folder), "bfloat16").decoder.to(job.device)
+    decoder = load_folder(Path(job.folder), job.precision).decoder.to(job.device)  # type: ignore[arg-type]
+    if job.rank:
+        attach(decoder, read_adapter(read_adapter_config(Path(job.folder) / "adapter")))
     recipe = Recipe(
         job.shape,
         tokens=job.all_steps * job.batch * job.context,
         batch_tokens=job.batch * job.context,
         context=job.context,
         seed=SEED,
+        precision=job.precision,
+        lora=LoraConfig(job.rank) if job.rank else None,
         evaluate_every=0,
         checkpoint_every=0,
         optimiser=Optimiser(
@@ -159,7 +184,10 @@ def fairground(job: Job, clock: Clock) -> None:
 
 
 def trainer(job: Job, clock: Clock, *, tuned: bool = False) -> None:
-    """Transformers' Trainer with `bf16=True`. Tuned, it is compiled and GPT-2's GELU is torch's own, not a formula."""
+    """Transformers' Trainer with `bf16=True`. Tuned, it is compiled and GPT-2's GELU is torch's own, not a formula.
+
+    With adapters, they are peft's, and in bfloat16 the weights, which are fixed, are kept in it.
+    """
     import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -172,7 +200,13 @@ def trainer(job: Job, clock: Clock, *, tuned: bool = False) -> None:
     if job.shape.startswith("gpt2"):
         config = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         config |= {"activation_function": "gelu_pytorch_tanh"} if tuned else {}
-    model = AutoModelForCausalLM.from_pretrained(job.folder, dtype=torch.float32, attn_implementation="sdpa", **config)
+    narrow = job.precision == "bfloat16"
+    kept = torch.bfloat16 if job.rank and narrow else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(job.folder, dtype=kept, attn_implementation="sdpa", **config)
+    if job.rank:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(Path(job.folder) / "adapter"), is_trainable=True)
     rows = torch.from_numpy(np.load(Path(job.folder) / "rows.npy").astype(np.int64))
     # Given shifted, every row has as many predictions as the others' rows have.
     data = [{"input_ids": row[:-1], "labels": row[1:], "shift_labels": row[1:]} for row in rows]
@@ -184,7 +218,7 @@ def trainer(job: Job, clock: Clock, *, tuned: bool = False) -> None:
             "train_sampling_strategy": "sequential",
             "remove_unused_columns": False,
             "use_cpu": job.device == "cpu",
-            "bf16": True,
+            "bf16": narrow,
             "optim": "adamw_torch_fused",
             "learning_rate": RATE,
             "lr_scheduler_type": "constant",
@@ -337,7 +371,7 @@ def compete(name: str, job: Job) -> dict[str, Any]:
     return {
         "losses": clock.losses,
         # Smaller products do not fill a GPU.
-        "matrix_rate": matrix_rate(torch.bfloat16, job.device),
+        "matrix_rate": matrix_rate(getattr(torch, job.precision), job.device),
         "machine": platform.processor() or platform.machine() if cpu else torch.cuda.get_device_name(),
     }
 

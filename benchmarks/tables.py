@@ -135,6 +135,27 @@ def distillation_epochs(raw: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def lora(raw: dict[str, Any]) -> str:
+    """A row for each shape and precision: both sides' turns, and our speed and memory beside theirs."""
+    about, shapes = raw["about"], raw["shapes"]
+    machine = next(iter(next(iter(shapes.values())).values()))["machine"]
+    lines = [
+        f"Adapters of rank {about['rank']} in every linear layer; {circumstances(about, machine)}",
+        "",
+        "| | tokens/s | Trainer's and peft's | ours is faster by | peak memory, MB | theirs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, precisions in shapes.items():
+        for precision, shape in precisions.items():
+            ours, theirs = shape["summary"]["fairground"], shape["summary"]["trainer"]
+            speeds = [spread(side["tokens_per_s"], "{:.0f}") for side in (ours, theirs)]
+            memory = [f"{side['peak_memory_mb']['median']:.0f}" for side in (ours, theirs)]
+            times = spread(theirs["ours_over_theirs"], "{:.2f}")
+            what = f"{name}, {shape['parameters'] / 1e6:.0f}M, {shape['batch']} rows of {shape['context']}, {precision}"
+            lines.append(f"| {what} | {' | '.join(speeds)} | {times} | {' | '.join(memory)} |")
+    return "\n".join(lines)
+
+
 OWN = {
     "engine_first_ms": ("first token of a prompt of 50, from the engine, ms", "{:.0f}"),
     "http_first_ms": ("the same through HTTP, ms", "{:.0f}"),
@@ -330,6 +351,7 @@ TABLES = {
     "arena_votes": arena_votes,
     "dpo": dpo,
     "distillation_epochs": distillation_epochs,
+    "lora": lora,
     "rank": rank,
     "ratings": ratings,
     "report": report,

@@ -55,3 +55,20 @@ def test_preferences_are_learned_alike_beside_trl(tmp_path: Path) -> None:
         assert end["losses"] == pytest.approx(part["ends"]["fairground"]["losses"], abs=1e-4)
         assert end["gradient_norms"] == pytest.approx(part["ends"]["fairground"]["gradient_norms"], rel=1e-3)
     assert all(label in tables.dpo(raw) for label in tables.PREFERENCE.values())
+
+
+@pytest.mark.verify
+def test_contestants_train_the_same_adapters(tmp_path: Path) -> None:
+    out = tmp_path / "lora.json"
+    tiny = "--shapes gpt2:60k llama:60k --vocabulary 256 --context 32 --batch 2 --steps 2 --rounds 1 --threads 1"
+    command = [sys.executable, str(BENCHMARKS / "lora_against_peft.py"), *tiny.split(), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    raw = json.loads(out.read_text(encoding="utf-8"))
+    for precisions in raw["shapes"].values():
+        for precision, shape in precisions.items():
+            ours, theirs = (shape["ends"][name]["losses"] for name in ("fairground", "trainer"))
+            assert len(ours) == 4
+            assert ours == pytest.approx(theirs, abs=1e-5 if precision == "float32" else 2e-3)
+            assert len(set(ours)) == 4, "it trains"
+    assert tables.lora(raw).count("\n| ") == 5

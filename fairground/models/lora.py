@@ -205,8 +205,8 @@ class AdaptedLinear(nn.Module):
         self.weight = nn.Parameter(torch.cat(weights) if len(weights) > 1 else weights[0], requires_grad=False)
         self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
         self.parts = tuple(parts)
-        self.a = nn.ParameterList(adapter.a.detach().clone() for adapter in adapters)
-        self.b = nn.ParameterList(adapter.b.detach().clone() for adapter in adapters)
+        self.a = nn.ParameterList(adapter.a.detach().to(weights[0], copy=True) for adapter in adapters)
+        self.b = nn.ParameterList(adapter.b.detach().to(weights[0], copy=True) for adapter in adapters)
         self.dropout, self.off = 0.0, False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -244,18 +244,17 @@ def add_lora(decoder: Decoder, lora: LoraConfig, seed: int = 0) -> None:
     afterwards. Raises ConfigError for a target that names no layer.
     """
     random = torch.Generator().manual_seed(seed)
-    device, scale = decoder.device, lora.scaled_by / lora.rank
     fresh = {}
     for layer in targeted(decoder.config, lora.targets):
         out, width = layer.shape
         a = torch.empty(lora.rank, width).uniform_(-1 / math.sqrt(width), 1 / math.sqrt(width), generator=random)
         b = torch.zeros(out, lora.rank)
-        fresh[layer.published] = Adapter(a.to(device, decoder.dtype), b.to(device, decoder.dtype), scale)
+        fresh[layer.published] = Adapter(a, b, lora.scaled_by / lora.rank)
     attach(decoder, fresh, lora.dropout)
 
 
 def attach(decoder: Decoder, adapters: Mapping[str, Adapter], dropout: float = 0.0) -> None:
-    """Puts adapters, by their layers' published names, into the decoder; all else in it is fixed from then on.
+    """Puts adapters, by their layers' published names, into the decoder, in its precision; all else in it is fixed.
 
     Raises ConfigError for adapters of another family or other shapes, for a quantised decoder, and where there are some
     already.

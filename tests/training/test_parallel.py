@@ -55,14 +55,9 @@ def assert_same_curve(one: list[dict[str, float]], other: list[dict[str, float]]
         assert curves[0] == pytest.approx(curves[1], abs=1e-3), key
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize(
-    ("precision", "method"),
-    [
-        ("float32", "adamw"),
-        pytest.param("bfloat16", "muon", marks=pytest.mark.verify),
-        pytest.param("float32", "muon", marks=pytest.mark.verify),
-        pytest.param("bfloat16", "adamw", marks=pytest.mark.verify),
-    ],
+    ("precision", "method"), [("float32", "adamw"), ("float32", "muon"), ("bfloat16", "adamw"), ("bfloat16", "muon")]
 )
 def test_two_processes_learn_what_one_does(
     precision: str, method: str, text: Path, words: Path, tmp_path: Path
@@ -120,12 +115,38 @@ def batch(*lengths: int) -> Batch:
 @pytest.mark.parametrize("lengths", [(10, 10, 10, 10), (64, 3, 2), (5,), (1, 1, 50, 1, 1)])
 def test_every_stretch_is_one_processes_and_all_have_as_many_parts(lengths: tuple[int, ...]) -> None:
     whole = batch(*lengths)
-    each = [list(Processes(rank, 3, 3).parts(whole, 12)) for rank in range(3)]
-    assert len({len(parts) for parts in each}) == 1
-    counted = torch.cat([part.ids[part.learned] for parts in each for part in parts])
+    split, each = ([list(Processes(rank, 3, 3, s).parts(whole, 12)) for rank in range(3)] for s in (True, False))
+    assert len({len(parts) for parts in split}) == 1
+    assert all(part.learned.all() for parts in each for part in parts)
+    assert sum(map(len, each)) <= sum(map(len, split))
+    counted = torch.cat([part.ids[part.learned] for parts in split for part in parts])
     assert counted.tolist() == list(range(sum(lengths)))
     sizes = [sum(share.packed.lengths) if share else 0 for share in shares(whole, 3)]
     assert max(sizes) <= max(max(lengths), sum(lengths) / 3 + max(lengths))
+
+
+@pytest.mark.verify
+def test_two_processes_learn_preferences_with_an_adapter(text: Path, words: Path, tmp_path: Path) -> None:
+    learned(1, tmp_path / "base", "train", recipe(tmp_path), text, "--tokenizer", words)
+    texts = [
+        json.loads(line)["text"][:90] for line in (text / "documents.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    rows = [{"prompt": t[:20], "chosen": t[20:40], "rejected": t[40:90]} for t in texts if len(t) == 90]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "dpo.toml").write_text(
+        f'model = "{tmp_path / "base"}"\nobjective = "dpo"\npasses = 2\nbatch_tokens = 400\npart_tokens = 100\n'
+        'context = 64\nprecision = "float32"\n[lora]\nrank = 4\n[optimiser]\nlearning_rate = 1e-2\n',
+        encoding="utf-8",
+    )
+    given = ("train", tmp_path / "dpo.toml", tmp_path / "pairs.jsonl")
+    one, two = (learned(count, tmp_path / str(count), *given) for count in (1, 2))
+    losses = [[row["loss"] for row in rows if "loss" in row] for rows in (one, two)]
+    assert len(losses[0]) > 5
+    assert losses[0][-1] < 0.95 * losses[0][0], "there is a curve to compare"
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    refused = run(2, tmp_path / "split", *given, "--split")
+    assert refused.returncode
+    assert "leave --split out" in refused.stderr
 
 
 def test_a_split_without_torchrun_is_refused() -> None:
