@@ -88,11 +88,13 @@ def up(
 
 
 def _here() -> list[str]:
-    """The catalogue's models that were pulled, or that come with the package."""
+    """The catalogue's models that were pulled, or that come with the package, and those that were made here."""
     from fairground.hub.catalogue import catalogue
     from fairground.hub.installed import locate
+    from fairground.hub.made import made_models
 
     found = [entry.name for entry in catalogue() if locate(entry.name) or (entry.bundled and entry.bundled.files)]
+    found += [name for name, folder in made_models().items() if folder.is_dir()]
     if not found:
         raise RequestError("There is no model on this machine; get one with `fairground pull smollm2`.")
     return found
