@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from fairground.cli import (
     adapters,
+    advise,
     arena,
     audit,
     bench,
@@ -33,6 +34,7 @@ from fairground.errors import FairgroundError
 
 __all__ = [
     "adapters",
+    "advise",
     "app",
     "arena",
     "audit",
