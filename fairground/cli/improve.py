@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 
 from fairground.cli.adapters import base_name
 from fairground.cli.app import Device, Json, Opening, Threads, app, bar, entry_of, needs_local, out
-from fairground.cli.arena import DatabaseOption, arena_database
+from fairground.cli.arena import DatabaseOption, arena_database, redaction
 from fairground.cli.data import texts_of_suites
 from fairground.cli.refine import watched
 from fairground.cli.suite_options import suite_named, timed
@@ -99,7 +99,7 @@ def improve(
         with bar("{task.description}") as shown:
             task = shown.add_task("reading votes", total=None)
             prepared = prepare(
-                ledger, origin, name, folder, redact=_redact(),
+                ledger, origin, name, folder, redact=redaction(),
                 progress=lambda count: shown.update(task, description=f"reading votes: {count:,}"),
             )  # fmt: skip
         told = _Told(as_json)
@@ -184,14 +184,6 @@ def _new_name(reference: Reference) -> str:
     names = (f"{plain}-improved{f'-{number}' if number > 1 else ''}" for number in range(1, 10_000))
     # A folder of that name is the same command's, given again.
     return next(name for name in names if name not in known or known[name] == Path(name).absolute())
-
-
-def _redact() -> Callable[[str], str] | None:
-    from importlib.util import find_spec
-
-    from fairground.evaluation.personal_data import redacted
-
-    return redacted if find_spec("presidio_analyzer") else None
 
 
 def _recipe(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Data = Annotated[
     list[Path],
     typer.Argument(
-        metavar="DATA...", help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, folders, or hf:ORG/NAME."
+        metavar="DATA...",
+        help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, folders, hf:ORG/NAME, or votes:.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="The model's folder; the same command goes on where it stopped.")]

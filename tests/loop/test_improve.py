@@ -138,3 +138,17 @@ def test_a_folder_of_other_pairs_is_left_alone(command: Callable[..., Ran], tmp_
     pairs = tmp_path / "here" / "made" / "pairs" / "train.jsonl"
     pairs.write_text(pairs.read_text() + "\n")
     command(*IMPROVE, "--no-rank", "--out", "made").refused("not those that were written there")
+
+
+def test_votes_are_data_like_any_other(command: Callable[..., Ran], tmp_path: Path) -> None:
+    write_folder(tmp_path / "here" / "tiny")
+    train = ("train", "./tiny", "votes:", "--objective", "dpo", "--lora", "4", "--context", "64", "--threads", "1")
+    command(*train, "--out", "made").refused("no database", "fairground up")
+    voted(tmp_path, HELD_OUT[:3])
+    command(*train, "--out", "made").refused("3 votes give no pair")
+    voted(tmp_path, LEARNED)
+    done = command(*train, "--out", "made", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert told["text"]["documents"] == 2 * len(LEARNED) - 2, "one pair in a hundred is held out, and at least one"
+    assert (tmp_path / "here" / "made" / "adapter_model.safetensors").is_file()
