@@ -24,7 +24,7 @@ Data = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA...",
-        help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, folders, hf:ORG/NAME, or votes:.",
+        help="Text, chats or pairs: .txt, .jsonl(.gz), .parquet, folders, hf:ORG/NAME, or votes: (this arena's).",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="The model's folder; the same command goes on where it stopped.")]
