@@ -70,7 +70,8 @@ def audit(
         out.print(f"The log is whole: {found.entries:,} entries, {found.votes:,} of them votes{held}.", highlight=False)
         if found.steps:
             there = f"{found.files - len(found.changed):,} of {found.files:,} named files that are here are unchanged"
-            out.print(f"Of votes that became models: {found.steps:,} steps, each on the one before; {there}.")
+            said = f"Of votes that became models: {found.steps:,} steps, each on the one before; {there}."
+            out.print(said, highlight=False, soft_wrap=True)
         for changed in found.changed:
             said = f"{changed.path} is not the file that entry {changed.number} names: its hash is another."
             out.print(said, highlight=False, soft_wrap=True)

@@ -90,7 +90,7 @@ def improve(
     settings = Opening(threads, device, deterministic=False, allow_pickle=False)
     for needed in (reference, *([judging] if judging else [])):
         settings.fetch(needed)
-    path, entry = settings.path(reference.name.partition("#")[0]), entry_of(reference)
+    path, entry = _base(settings, reference), entry_of(reference)
     name = name or _new_name(reference)
     folder = folder or Path(name)
     with arena_database(database) as opened:
@@ -114,7 +114,7 @@ def improve(
         new = parse(str(folder.absolute()))
         results, about = _measured(settings, reference, new, prepared, judging)
         enter(ledger, prepared, trained, about["parameters"], about["family"])
-        told.say(f"{name} is {folder}, and people meet it under that name from the next `fairground up` on.")
+        told.say(f"The model is {folder}, and people meet it as {name} from the next `fairground up` on.")
         said = _verdicts(ledger, trained, results, judge)
         for verdict in said:
             told.say(verdict.sentence())
@@ -173,6 +173,19 @@ class _Told:
         print(json.dumps(value, indent=1))
 
 
+def _base(settings: Opening, reference: Reference) -> Path:
+    """Where the model to begin with lies. Raises RequestError for an adapter, which cannot be adapted again."""
+    from fairground.models.peft_files import holds_adapter
+
+    path = settings.path(reference.name.partition("#")[0])
+    if holds_adapter(path):
+        raise RequestError(
+            f"{reference.name} is an adapter, and an adapter of an adapter cannot be written; merge it first: "
+            f"fairground merge {reference.name} --out FOLDER, and improve ./FOLDER."
+        )
+    return path
+
+
 def _new_name(reference: Reference) -> str:
     """smollm2-improved of smollm2, then smollm2-improved-2."""
     from fairground.hub.made import made_models
@@ -183,7 +196,8 @@ def _new_name(reference: Reference) -> str:
     known = made_models()
     names = (f"{plain}-improved{f'-{number}' if number > 1 else ''}" for number in range(1, 10_000))
     # A folder of that name is the same command's, given again.
-    return next(name for name in names if name not in known or known[name] == Path(name).absolute())
+    free = (name for name in names if name not in known or known[name] == Path(name).absolute())
+    return next(name for name in free if name != reference.name)
 
 
 def _recipe(

@@ -89,6 +89,8 @@ def test_votes_become_a_model_that_people_meet(command: Callable[..., Ran], tmp_
     assert again.status == 0, again.err
     with opened(default_database(tmp_path / "home")) as arena:
         assert [entry.kind for entry in arena.ledger.entries()][-6:] == kinds, "given again, it says nothing twice"
+    command("improve", "tiny-improved").refused("adapter of an adapter", "fairground merge tiny-improved")
+    assert command("merge", "tiny-improved", "--out", "merged").status == 0
     audited = command("audit")
     assert audited.status == 0, audited.out
     assert "5 steps, each on the one before" in audited.out
