@@ -6,7 +6,8 @@ Two arenas get the same answers of two models to the same prompts. In one, peopl
 as the rule in `Community` states; in the other, they vote by tossing coins. From each arena's votes a model is made by
 what `fairground improve` does: pairs, LoRA by direct preference optimisation, the log. Then the same people meet the
 new model and the one it came from on prompts that were held out, and the log's verdict is printed. The first must be
-"better" and the second "no improvement shown"; the exit status is 1 where one of them is not.
+"better" and the second "no improvement shown"; the exit status is 1 where one of them is not. The coins fall alike on
+every machine: one seed in twenty would give a significant difference where there is none.
 """
 
 from __future__ import annotations
