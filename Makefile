@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OURS := commons-gpt2-4m commons-gpt-neo-4m commons-gpt-j-4m commons-llama-4m commons-mistral-4m commons-5gram
 RANK := $(BIN)/fairground rank smollm2 smollm2,shots=5 'smollm2\#int4' $(OURS) uniform
 
-.PHONY: up rank test verify lint clean debian
+.PHONY: up rank loop test verify lint clean debian
 .DELETE_ON_ERROR:
 
 # The site, with real models: those of our own and SmolLM2.
@@ -21,6 +21,11 @@ rank: $(VENV)/light
 	@$(BIN)/fairground pull smollm2
 	@if $(BIN)/fairground pull stories15m; then $(RANK) stories15m; \
 	else echo "stories15m is left out of the ranking, because it is only on a hub."; $(RANK); fi
+
+# Votes of a community with known wishes make a model better, and tossed coins do not: both verdicts, in minutes.
+loop: $(VENV)/local
+	@rm -rf loop
+	@$(BIN)/python experiments/closed_loop.py --out loop
 
 test: $(VENV)/dev lint debian
 	$(BIN)/python -m pytest -n logical --dist loadfile -m "not verify"
@@ -42,7 +47,7 @@ debian:
 	|| echo "chromium or postgresql is not here, so the pages or the second database are not tested"
 
 clean:
-	rm -rf $(VENV) rank
+	rm -rf $(VENV) rank loop
 
 $(VENV)/light: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 from fairground.cli import (
     adapters,
+    advise,
     arena,
     audit,
     bench,
+    improve,
     judge,
     leaderboard,
     models,
@@ -32,10 +34,12 @@ from fairground.errors import FairgroundError
 
 __all__ = [
     "adapters",
+    "advise",
     "app",
     "arena",
     "audit",
     "bench",
+    "improve",
     "judge",
     "leaderboard",
     "main",

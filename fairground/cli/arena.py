@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,3 +72,12 @@ def arena_database(named: str | None) -> Iterator[Database]:
         raise StoreError(f"There is no database at {address.database}; 'fairground up' makes one, or give --database.")
     with open_database(url) as database:
         yield database
+
+
+def redaction() -> Callable[[str], str] | None:
+    """What takes personal data out of texts; None where that part of the package is not installed."""
+    from importlib.util import find_spec
+
+    from fairground.evaluation.personal_data import redacted
+
+    return redacted if find_spec("presidio_analyzer") else None

@@ -34,9 +34,11 @@ def audit(
 ) -> None:
     """Verify the log of votes: every hash, every link, and that no entry is missing at the end.
 
-    The last entry is remembered in the state folder, and the next audit holds the log to it. Exits with 1 where the
-    log is broken, and says where.
+    The last entry is remembered in the state folder, and the next audit holds the log to it. Where votes became models,
+    it verifies that each step builds on the one before, and that the files it names are what they were. Exits with 1
+    where the log is broken or a file was changed, and says where.
     """
+    from fairground.hub.made import made_models
     from fairground.loop.audit import audit as verify
 
     given = dict(_head(text) for text in heads or ())
@@ -46,11 +48,19 @@ def audit(
         for number, digest in remembered.items():
             if given.setdefault(number, digest) != digest:
                 raise RequestError(f"An earlier audit found entry {number} with another hash than --head says.")
-        found = verify(opened, given, progress=lambda count: shown.update(task, said=f"{count:,} entries"))
+        try:
+            found = verify(
+                opened,
+                given,
+                folders=made_models(),
+                progress=lambda count: shown.update(task, said=f"{count:,} entries"),
+            )
+        except OSError as error:
+            raise StoreError(f"{error.filename} cannot be read ({error.strerror}), so nothing is verified.") from error
         if found.broken is None and found.number is not None and found.hash is not None:
             _remember(opened, found.number, found.hash)
     if as_json:
-        print(json.dumps({"whole": found.broken is None, **asdict(found)}, indent=1))
+        print(json.dumps({"whole": found.broken is None, **asdict(found)}, indent=1, default=str))
     elif found.broken is not None:
         out.print(f"The log is broken at entry {found.broken.number}: {found.broken.said}.", soft_wrap=True)
     elif found.number is None:
@@ -58,10 +68,17 @@ def audit(
     else:
         held = f", and still holds {len(given)} remembered" if given else ""
         out.print(f"The log is whole: {found.entries:,} entries, {found.votes:,} of them votes{held}.", highlight=False)
+        if found.steps:
+            there = f"{found.files - len(found.changed):,} of {found.files:,} named files that are here are unchanged"
+            said = f"Of votes that became models: {found.steps:,} steps, each on the one before; {there}."
+            out.print(said, highlight=False, soft_wrap=True)
+        for changed in found.changed:
+            said = f"{changed.path} is not the file that entry {changed.number} names: its hash is another."
+            out.print(said, highlight=False, soft_wrap=True)
         out.print(
             f"Its head, for --head later or elsewhere: {found.number}:{found.hash}", highlight=False, soft_wrap=True
         )
-    if found.broken is not None:
+    if found.broken is not None or found.changed:
         raise typer.Exit(1)
 
 

@@ -14,9 +14,10 @@ from fairground.errors import RequestError
 
 @app.command(epilog="Example: fairground models")
 def models(as_json: Json = False) -> None:
-    """List the models of the catalogue and what of them is here."""
+    """List the models of the catalogue and what of them is here, and those that were made here."""
     from fairground.hub.catalogue import catalogue
     from fairground.hub.installed import state
+    from fairground.hub.made import made_models
 
     entries = [(entry, state(entry.name)) for entry in catalogue()]
     if as_json:
@@ -46,6 +47,9 @@ def models(as_json: Json = False) -> None:
             str(here),
         )
     out.print(table)
+    for name, folder in made_models().items():
+        gone = "" if folder.is_dir() else ", which is not there any more"
+        out.print(f"{name}: made here, in {folder}{gone}", highlight=False, soft_wrap=True)
     out.print("\nfairground pull NAME fetches one; rank and chat fetch what they need.", highlight=False)
 
 

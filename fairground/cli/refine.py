@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 Data = Annotated[
     list[Path],
     typer.Argument(
-        metavar="DATA...", help="Text, chats or pairs: .txt, .jsonl, .jsonl.gz, .parquet, folders, or hf:ORG/NAME."
+        metavar="DATA...",
+        help="Text, chats or pairs: .txt, .jsonl(.gz), .parquet, folders, hf:ORG/NAME, or votes: (this arena's).",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="The model's folder; the same command goes on where it stopped.")]
@@ -128,7 +129,7 @@ def train(
     recipe = _preferring(recipe, objective, beta)
     recipe = with_lora(recipe, lora, lora_alpha, lora_targets, lora_dropout)
     recipe = with_changes(recipe, {"gradient_checkpointing": gradient_checkpointing, "patience": patience})
-    with _watched(as_json) as watch:
+    with watched(as_json) as watch:
         trained = train_model(
             recipe,
             data,
@@ -214,7 +215,7 @@ def distill(
     else:
         decoder, words = opening.weights(teacher)
         taught = Teacher(teacher, decoder, words, temperature, alpha, stored, top_k, logits)
-    with _watched(as_json) as watch:
+    with watched(as_json) as watch:
         trained = train_model(
             recipe,
             data,
@@ -262,6 +263,8 @@ def _recipe(
         "cut": cut or None,
     }
     recipe = read_recipe(named if named.endswith(".toml") else model(named), changes)
+    if other is None and named.endswith(".toml"):
+        recipe = replace(recipe, model=model(recipe.model))
     if learning_rate is None:
         return recipe
     return replace(recipe, optimiser=replace(recipe.optimiser, learning_rate=learning_rate))
@@ -300,7 +303,7 @@ def _written(opening: Opening, teacher: str, prompts: list[Path], folder: Path, 
 
 
 @contextmanager
-def _watched(quiet: bool) -> Iterator[Watch]:
+def watched(quiet: bool) -> Iterator[Watch]:
     """A bar with loss and speed where somebody watches, and a line for each measure."""
     from fairground.training.run import Watch
 

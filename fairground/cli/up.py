@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fairground.cli.app import AllowPickle, Device, Opening, Threads, app, entry_of, err, out
+from fairground.cli.arena import redaction
 from fairground.cli.serve import Host, Port, gate_of
 from fairground.errors import CapabilityError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fairground.evaluation.energy import Meter
     from fairground.hub.reference import Reference
     from fairground.web.models import Offer
@@ -61,7 +60,7 @@ def up(
         settings.fetch(reference)
     address = database or default_database(home())
     with open_database(address) as opened:
-        ledger = Ledger(opened, redact=_redaction())
+        ledger = Ledger(opened, redact=redaction())
         offered = Models([_offer(settings, reference) for reference in references], partial(announce, ledger))
         live = live_board(ledger)
         site = create_site(ledger, offered, live=live, hosts=None if public else LOOPBACK, gate=gate_of(public))
@@ -88,11 +87,13 @@ def up(
 
 
 def _here() -> list[str]:
-    """The catalogue's models that were pulled, or that come with the package."""
+    """The catalogue's models that were pulled, or that come with the package, and those that were made here."""
     from fairground.hub.catalogue import catalogue
     from fairground.hub.installed import locate
+    from fairground.hub.made import made_models
 
     found = [entry.name for entry in catalogue() if locate(entry.name) or (entry.bundled and entry.bundled.files)]
+    found += [name for name, folder in made_models().items() if folder.is_dir()]
     if not found:
         raise RequestError("There is no model on this machine; get one with `fairground pull smollm2`.")
     return found
@@ -119,12 +120,3 @@ def _meter(device: str | None) -> Meter | None:
         return meter(device)
     except CapabilityError:  # the pages then say that the energy is not known
         return None
-
-
-def _redaction() -> Callable[[str], str] | None:
-    """What takes personal data out of texts; None where that part of the package is not installed."""
-    from importlib.util import find_spec
-
-    from fairground.evaluation.personal_data import redacted
-
-    return redacted if find_spec("presidio_analyzer") else None

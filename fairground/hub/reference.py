@@ -1,4 +1,4 @@
-"""How a person names a model: catalogue name, path, `hf:…`, `openai:…`, with a precision and a number of examples."""
+"""How a person names a model: from the catalogue, by the name of one made here, a path, `hf:…`, `openai:…`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 from fairground.errors import UnknownModel
 from fairground.hub.catalogue import resolve
+from fairground.hub.made import made_folder
 
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 UNIFORM = "uniform"  # the floor: a guesser that needs no weights
@@ -49,6 +50,8 @@ def parse(text: str) -> Reference:
             raise UnknownModel(f"There is no model folder or .gguf file at {target}; check the path.")
         return Reference(name, "path", str(path), precision, shots)
     folder = any(Path(target, name).is_file() for name in ("config.json", "adapter_config.json"))
+    if made := made_folder(target):
+        return Reference(name, "path", str(made), precision, shots)
     if not target.startswith("hf:") and folder:
         raise UnknownModel(f"{target!r} is not in the catalogue, but it is a folder here; write ./{target} to use it.")
     resolve(target)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from fairground.governance.chain import Entry, Flaw, Verifier, canonical
+from fairground.loop.steps_audit import Changed, StepCheck
 from fairground.store.battles import StoredBattle, beside_log, decided_without_entry
 from fairground.store.database import Database, store_errors
 from fairground.store.log import LogRow
@@ -18,41 +20,49 @@ DECIDED = {"vote": "voted", "set_aside": "set_aside"}  # what the kinds that dec
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The first entry that something is wrong with. `flaw`: as in Break, or "tables" where another table disagrees."""
+    """The first entry that something is wrong with. `flaw`: as in Break, "tables" where another table disagrees, or
+    "step" where a step from votes to a model does not build on what it names."""
 
     number: int
-    flaw: Flaw | Literal["tables"]
+    flaw: Flaw | Literal["tables", "step"]
     said: str
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
     """What was found. `entries`, `votes`: checked until the end or the break. `number`, `hash`: of the last whole one,
-    which proves the history up to there to whoever remembers them; None where there is none."""
+    which proves the history up to there to whoever remembers them; None where there is none. `steps`: those by which
+    votes became models; of the `files` that they name and that are there, `changed` have other hashes now."""
 
     entries: int
     votes: int
     number: int | None
     hash: str | None
     broken: Broken | None
+    steps: int = 0
+    files: int = 0
+    changed: tuple[Changed, ...] = ()
 
 
 def audit(
     database: Database,
     remembered: Mapping[int, str] | None = None,
     *,
+    folders: Mapping[str, Path] | None = None,
     progress: Callable[[int], None] = lambda entries: None,
 ) -> Audit:
     """Reads the whole log in order, in constant memory, and stops at the first break.
 
     It recomputes every hash, and holds to the log what the tables say of battles: that each that was voted on or set
     aside is so by one entry, with the same models. `remembered`: hashes by number from earlier audits or from receipts
-    of votes, without which an end that was cut off together with its battles cannot be seen. Raises StoreError.
+    of votes, without which an end that was cut off together with its battles cannot be seen. `folders`: where models
+    that were made here lie, by name, so that their files are held to the log too. Raises StoreError, and OSError for a
+    file that cannot be read.
     """
-    verifier, votes, entries = Verifier(remembered), 0, 0
+    verifier, steps, votes, entries = Verifier(remembered), StepCheck(), 0, 0
     broken: Broken | None = None
     for row, battle in beside_log(database):
-        broken = _flaw(verifier, row, battle)
+        broken = _flaw(verifier, row, battle) or _step(verifier, steps)
         if broken:
             break
         entries, votes = entries + 1, votes + (row.kind == "vote")
@@ -64,7 +74,16 @@ def audit(
             broken = Broken(end.number, end.flaw, end.said)
         else:
             broken = _loose_battle(database, -1 if last is None else last.number)
-    return Audit(entries, votes, last.number if last else None, last.hash if last else None, broken)
+    files, changed = (0, []) if broken else steps.changed(folders or {})
+    number, digest = (last.number, last.hash) if last else (None, None)
+    return Audit(entries, votes, number, digest, broken, steps.steps, files, tuple(changed))
+
+
+def _step(verifier: Verifier, steps: StepCheck) -> Broken | None:
+    """What is wrong with the entry that was found whole last, as a step."""
+    entry = verifier.last
+    said = None if entry is None else steps.check(entry)
+    return None if entry is None or said is None else Broken(entry.number, "step", f"entry {entry.number}: {said}")
 
 
 def _flaw(verifier: Verifier, row: LogRow, battle: StoredBattle | None) -> Broken | None:

@@ -171,6 +171,12 @@ def read_recipe(named: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     return replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
 
 
+def recipe_of(table: Mapping[str, Any]) -> Recipe:
+    """The recipe that a table stands for, as a file holds it. Raises TrainingError as `read_recipe`."""
+    made: Recipe = _checked(Recipe, table, "The recipe")
+    return made
+
+
 def _checked(kind: Any, table: Any, where: str) -> Any:
     if not isinstance(table, dict):
         raise TrainingError(f"{where} must be a table of settings, not {table!r}; correct it.")

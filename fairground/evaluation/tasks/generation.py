@@ -196,7 +196,10 @@ class Translation(WrittenTask[SourceText]):
 
 
 def corpus_scores(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Corpus chrF and BLEU, both from 0 to 1, of a translation task's outcomes."""
+    """Corpus chrF and BLEU, both from 0 to 1, of a translation task's outcomes; nothing where there are none, as where
+    no prompt fitted into the model."""
+    if not outcomes:
+        return {}
     answers = [" ".join(str(outcome.record["answer"]).split()) for outcome in outcomes]
     references = [outcome.record["references"] for outcome in outcomes]
     return {"corpus_chrf": metrics.corpus_chrf(answers, references), "bleu": metrics.bleu(answers, references)}
