@@ -21,10 +21,13 @@ from fairground.store.log import Append
 from fairground.store.people import Invitation, Person
 
 Role = Literal["reader", "contributor", "maintainer", "steward"]  # each may what those before may
-SESSION = 30 * 86_400_000  # ms
+SESSION = 30 * 86_400_000  # ms; a guest's is never prolonged
 LINK = 7 * 86_400_000  # ms
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 1_000  # characters
 LONGEST_NAME = 40  # characters
+IDLE_DAYS = 30  # after which a guest who did nothing is forgotten, as their session ends
+MOST_FORGOTTEN = 1_000  # at a time, so that nobody waits long for it
+DAY = 86_400_000  # ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +51,39 @@ class People:
 
     def __init__(self, ledger: Ledger, *, hasher: PasswordHasher | None = None) -> None:
         self._ledger, self._hasher = ledger, hasher or PasswordHasher()
+        self._swept = 0  # when guests were last looked through, in ms
         self._nobody = cache(lambda: self._hasher.hash(secrets.token_hex(16)))
 
     def guest(self) -> SignedIn:
         """Somebody new without a name. Guests vote where the settings allow it, and keep their votes on signing up."""
+        if self._ledger.now() >= self._swept + DAY and self.forget_idle_guests() < MOST_FORGOTTEN:
+            self._swept = self._ledger.now()
         return self._ledger.do(lambda connection, append: self._begin(connection, self._new(connection, None, None)))
+
+    def forget_idle_guests(self) -> int:
+        """Removes guests of IDLE_DAYS ago who never voted, of whom no text is kept and who cannot come back; how many.
+
+        At most MOST_FORGOTTEN at a time. Sessions that ran out go too. Nothing that the log knows of is touched.
+        """
+
+        def deed(connection: Connection, append: Append) -> int:
+            now = self._ledger.now()
+            people.end_sessions(connection, expired=now)
+            idle = people.idle_guests(connection, made_before=now - IDLE_DAYS * DAY, now=now, limit=MOST_FORGOTTEN)
+            people.drop_people(connection, idle)
+            return len(idle)
+
+        return self._ledger.do(deed)
 
     def sign_up(self, name: str, password: str, *, cookie: str | None = None, link: str | None = None) -> SignedIn:
         """Gives somebody a name: the guest of the session of `cookie`, who keeps their votes, or else somebody new.
 
         `link`: what an invitation holds, for its role. Whoever has no link is a contributor. Raises ArenaRefusal: 400
-        for a name or a password that is none, 409 for a name that is taken, 410 for a link that was used or ran out.
+        for a name or a password that is none, 403 without a link where sign-up is not open, 409 for a name that is
+        taken, 410 for a link that was used or ran out.
         """
+        if link is None and not self._ledger.settings()["open_sign_up"]:
+            raise ArenaRefusal("Accounts are made by a one-time link here; ask a steward for one.", 403)
         plain, folded = checked_name(name)
         password = self._hasher.hash(_checked_password(password))
 
