@@ -135,7 +135,8 @@ ask.addEventListener("submit", async (event) => {
   const text = prompt.value.trim();
   if (busy || !text) return;
   if (at("#suggestions")) at("#suggestions").hidden = true;
-  if (await write("turns", text)) prompt.value = "";
+  prompt.value = "";
+  if (!(await write("turns", text))) prompt.value ||= text; // what came to nothing can be sent again
 });
 
 prompt.addEventListener("keydown", (event) => {
