@@ -21,6 +21,7 @@ from fairground.store.log import Append
 from fairground.store.people import Invitation, Person
 
 Role = Literal["reader", "contributor", "maintainer", "steward"]  # each may what those before may
+ROLES: tuple[str, ...] = get_args(Role)
 SESSION = 30 * 86_400_000  # ms; a guest's is never prolonged
 LINK = 7 * 86_400_000  # ms
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 1_000  # characters
@@ -175,13 +176,19 @@ class People:
         return self._ledger.do(lambda connection, append: self._invite(connection, role, by.pseudonym))
 
     def redeem(self, person: str, link: str) -> Person:
-        """Gives a person (id) with a name the role of a link. Raises ArenaRefusal: 403 for a guest, 404, 410."""
+        """Gives a person (id) with a name the role of a link.
+
+        Raises ArenaRefusal: 403 for a guest, 409 for who has that role or a higher one, which leaves the link for
+        somebody else, 410 for a link that was used or ran out.
+        """
 
         def deed(connection: Connection, append: Append) -> Person:
             someone = people.find_person(connection, id_=person)
             if someone is None or someone.guest:
                 raise ArenaRefusal("A role needs a name; sign up with this link.", 403)
             invitation = self._take(connection, link)
+            if ROLES.index(someone.role) >= ROLES.index(invitation.role):
+                raise ArenaRefusal(f"You are a {someone.role} already, so this link can be given to another.", 409)
             return self._give(connection, append, person, invitation.role, invitation.by or "installation")
 
         return self._ledger.do(deed)
@@ -259,8 +266,7 @@ def check_csrf(cookie: str, token: str | None) -> None:
 
 def require(person: Person, role: Role) -> None:
     """Raises ArenaRefusal (403) for somebody whose role is below that."""
-    order = get_args(Role)
-    if order.index(person.role) < order.index(role):
+    if ROLES.index(person.role) < ROLES.index(role):
         raise ArenaRefusal(f"This needs the role of {role}; ask a steward.", 403)
 
 
@@ -286,5 +292,5 @@ def _checked_password(password: str) -> str:
 
 
 def _checked_role(role: str) -> None:
-    if role not in get_args(Role):
-        raise ArenaRefusal(f"There is no role {role!r}; there are {', '.join(get_args(Role))}.", 400)
+    if role not in ROLES:
+        raise ArenaRefusal(f"There is no role {role!r}; there are {', '.join(ROLES)}.", 400)

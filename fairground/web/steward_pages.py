@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fairground.errors import ArenaRefusal
 from fairground.loop.arena_settings import CHOICES, DEFAULTS, SHARES, admission
-from fairground.loop.people import Role
+from fairground.loop.people import ROLES
 from fairground.loop.watch import BY
 from fairground.store.people import Person
 from fairground.web.page import page
@@ -23,7 +23,6 @@ router = APIRouter(prefix="/steward", dependencies=[Depends(steward_of)])
 Steward = Annotated[Person, Depends(steward_of)]
 Text = Annotated[str, Form(max_length=500)]
 Posted = [Depends(check_form)]
-ROLES = get_args(Role)
 LIMITS = {
     "guests_may_vote": ("Guests may vote", "Without it, whoever votes has an account."),
     "open_sign_up": ("Anybody may sign up", "Without it, accounts are made by one-time links (People)."),

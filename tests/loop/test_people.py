@@ -133,6 +133,9 @@ def test_stewards_give_roles_and_nobody_else_does(arena: Arena) -> None:
     require(bob, "maintainer")
     assert arena.ledger.head().body == {"voter": bob.pseudonym, "role": "maintainer", "by": ann.pseudonym}
     refused(410, lambda: arena.people.redeem(bob.id, link))
+    lower = arena.people.invite("contributor", ann)
+    refused(409, lambda: arena.people.redeem(ann.id, lower))  # nobody loses a role by a link
+    assert arena.people.sign_up("Cem", WORD, link=lower).session.person.role == "contributor"
     late = arena.people.invite("steward", ann)
     arena.clock.now += 7 * 86_400
     refused(410, lambda: arena.people.redeem(bob.id, late))

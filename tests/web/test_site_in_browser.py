@@ -69,6 +69,7 @@ def test_the_whole_way(browser: Any, arena_in_browser: tuple[Arena, str], width:
         gate.release(6)
         page.wait_for_selector(".pane[aria-busy=true] .answer.raw:not(:empty)")  # while it is being written
         assert page.locator("#vote").is_hidden()
+        assert page.input_value("#prompt") == ""
         gate.release(100)
         page.wait_for_selector("#vote:not([hidden])")
         assert page.locator("#status").inner_text() == "Both answers are whole."
