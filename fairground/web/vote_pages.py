@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from fairground.arena.table import span
@@ -23,7 +23,7 @@ PAGE = 50
 
 
 @router.get("/votes")
-def my_votes(request: Request, before: int | None = None) -> HTMLResponse:
+def my_votes(request: Request, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None) -> HTMLResponse:
     """The personal leaderboard and the battles of whoever asks; guests have them too, as long as their cookie lives."""
     person = visitor_of(request).person
     if person is None:
