@@ -149,6 +149,9 @@ def test_stewards_switch_models_off_and_release_voters(arena: Make) -> None:
     steward, voter = site.steward(), site.visitor().sign_up("Ada")
     assert steward.fill("/steward/models", name="oak-1b", offered="off", licence="MIT").status_code == 303
     assert voter.post("/talks", {"mode": "battle"}).status_code == 503
+    assert 'href="/steward"' in steward.get("/").text
+    assert "Not enough models" in voter.get("/").text
+    assert 'href="/steward"' not in voter.get("/").text  # where it would be refused
     assert voter.post("/talks", {"mode": "chat", "models": ["oak-1b"]}).status_code == 400
     assert 'value="MIT"' in steward.get("/steward").text
     assert "<title>Quarantine · Steward · Fairground</title>" in steward.get("/steward/quarantine").text

@@ -187,6 +187,26 @@ def test_a_refused_vote_keeps_the_choice_and_can_be_cast_again(browser: Any, are
 
 
 @pytest.mark.verify
+def test_the_first_answer_of_a_chat_can_be_stopped(browser: Any, arena: Callable[..., Arena]) -> None:
+    gate = threading.Semaphore(0)
+    site = arena(Writer("oak-1b", ANSWER, gate=gate))
+    with site.serving() as address, visit(browser, f"{address}/chat") as visited:
+        page = visited.page
+        assert page.locator("#stop").is_hidden()
+        page.fill("#prompt", "Why?")
+        page.press("#prompt", "Enter")
+        gate.release(3)
+        page.wait_for_selector(".answer.raw:not(:empty)")
+        page.click("#stop")
+        page.wait_for_selector(".pane[aria-busy=false]")
+        gate.release(100)
+        assert page.locator("#status").inner_text() == "Stopped."
+        assert page.locator("#stop").is_hidden()
+        assert "stopped" in page.locator(".facts-line").inner_text()
+        sound(visited, "a stopped chat")
+
+
+@pytest.mark.verify
 def test_what_comes_to_nothing_leaves_the_conversation_as_it_was(browser: Any, arena: Callable[..., Arena]) -> None:
     site = arena(Writer("oak-1b", longest=500), Writer("elm-2b"))
     with site.serving() as address, visit(browser, address) as visited:
