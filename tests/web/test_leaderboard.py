@@ -208,10 +208,11 @@ def test_a_model_has_a_page_with_its_card_ratings_and_what_may_be_shown(client: 
 def test_runs_are_listed_and_have_a_report_that_lets_no_script_run_but_its_own(client: TestClient, site: Arena) -> None:
     assert "No run yet" in client.get("/runs").text
     add_run(site, "abc123")
-    begin_run(site.site.ledger.database, "unfinished", "house", ["smollm2"])
+    begin_run(site.site.ledger.database, "unfinished", "house", ["elm-2b,shots=0", "fir-3b,shots=5"])
     listed = client.get("/runs").text
     assert "/runs/abc123" in listed
     assert "interrupted" in listed
+    assert "elm-2b, fir-3b,shots=5" in listed
     page = client.get("/runs/abc123").text
     assert "smollm2" in page
     assert NASTY not in page

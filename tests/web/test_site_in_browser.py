@@ -123,6 +123,9 @@ def test_every_page_is_sound(browser: Any, arena_in_browser: tuple[Arena, str], 
         page.fill("#password", PASSWORD)
         page.click("main button.primary")
         page.wait_for_url(f"{address}/")
+        stella = site.site.people.find("Stella")
+        assert stella
+        site.site.ledger.quarantine(stella.pseudonym, "a-test", stella.pseudonym)
         pages = (
             "side-by-side",
             "chat",
