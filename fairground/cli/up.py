@@ -39,10 +39,12 @@ def up(
     """Open the arena: battles, chat and leaderboard as a site, and the OpenAI-compatible API under /v1.
 
     The site is there at once; models are opened in the background. Where other machines can reach it, the API asks for
-    a key of `fairground keys`.
+    a key of `fairground keys`, and until a steward says otherwise guests do not vote and accounts are made by one-time
+    links alone.
     """
     from fairground.hub.home import home
     from fairground.hub.reference import parse
+    from fairground.loop.arena_settings import admission
     from fairground.loop.ledger import Ledger
     from fairground.serving.app import LOOPBACK
     from fairground.serving.server import serve
@@ -60,7 +62,7 @@ def up(
         settings.fetch(reference)
     address = database or default_database(home())
     with open_database(address) as opened:
-        ledger = Ledger(opened, redact=redaction())
+        ledger = Ledger(opened, redact=redaction(), public=public)
         offered = Models([_offer(settings, reference) for reference in references], partial(announce, ledger))
         live = live_board(ledger)
         site = create_site(ledger, offered, live=live, hosts=None if public else LOOPBACK, gate=gate_of(public))
@@ -71,6 +73,7 @@ def up(
             say(f"Fairground is on {where}; stop with ctrl-C.")
             if link:
                 say(f"Become its steward by this link, which works once:\n  {where}/join/{link}")
+            say(f"{admission(ledger.settings(), public=public)} A steward sets this under Limits.")
             say(f"Models: {', '.join(offered.offers)}; they warm up while you read this.")
             say(f"The API for OpenAI's clients is on {where}/v1. Data: {address}")
             live.start()

@@ -26,7 +26,7 @@ from sqlalchemy import Connection
 
 from fairground.errors import ArenaRefusal, StoreError, VoteRefused
 from fairground.governance.chain import Entry, seal
-from fairground.loop.arena_settings import DEFAULTS, check_setting
+from fairground.loop.arena_settings import DEFAULTS, PUBLIC_DEFAULTS, check_setting
 from fairground.loop.facts import checked_facts, checked_tags, prompt_hash, rounded
 from fairground.store import battles, people
 from fairground.store import settings as kept
@@ -44,6 +44,7 @@ LONGEST_COMMENT = 4_000  # characters
 LONGEST_TEXT = 1_000_000  # characters of a prompt or an answer
 ID = re.compile("[0-9a-f]{16}")  # of people, pseudonyms, sessions and battles
 FORMAT = 1  # of the log's entries
+GUESTS_DO_NOT_VOTE = "Guests do not vote here; sign in, and go on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class Ledger:
     """The arena's deeds in one database.
 
     `clock`: seconds since the epoch. `redact`: what takes personal data out of a text; without it the setting
-    `keep_text` cannot be "redact". `patience`: seconds to wait where another process writes.
+    `keep_text` cannot be "redact". `patience`: seconds to wait where another process writes. `public`: whether other
+    machines reach the arena, which has stricter defaults (PUBLIC_DEFAULTS).
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         redact: Callable[[str], str] | None = None,
         patience: float = 5.0,
+        public: bool = False,
     ) -> None:
-        self.database, self._clock, self._redact = database, clock, redact
+        self.database, self._clock, self._redact, self.public = database, clock, redact, public
         self._writer = Writer(database, seal, self.now, patience=patience)
         self._key = self._writer.do(_begin)
 
@@ -137,7 +140,7 @@ class Ledger:
         token, id_ = secrets.token_urlsafe(32), secrets.token_hex(8)
 
         def deed(connection: Connection, append: Append) -> OpenBattle:
-            settings = _settings(connection)
+            settings = self.settings_in(connection)
             self._person(connection, person, settings, ArenaRefusal, votes=mode != "chat")
             now = self.now()
             if people.count_up(connection, person, "battles", now // DAY) > settings["battles_per_day"]:
@@ -173,7 +176,7 @@ class Ledger:
         def deed(connection: Connection, append: Append) -> None:
             if find(connection, battle) is None:
                 raise ArenaRefusal("There is no such conversation; begin a new one.", 404)
-            keep = self._keeper(_settings(connection))
+            keep = self._keeper(self.settings_in(connection))
             if keep is None:
                 return
             battles.keep_turn(connection, battle, Turn(number, keep(prompt), keep(answer_a), keep(answer_b)))
@@ -215,7 +218,7 @@ class Ledger:
                 raise VoteRefused(f"This battle {done}, so no vote on it counts; begin a new one.", 409)
             if found.model_b is None:
                 raise VoteRefused("A chat with one model has nothing to vote on; begin a battle.", 400)
-            now, settings = self.now(), _settings(connection)
+            now, settings = self.now(), self.settings_in(connection)
             if now >= found.expires:
                 raise VoteRefused("This battle's time for a vote is over; begin a new one.", 410)
             voter = self._person(connection, found.person, settings, VoteRefused)
@@ -342,7 +345,11 @@ class Ledger:
 
     def settings(self) -> dict[str, Any]:
         """Every setting by name; see arena_settings.DEFAULTS."""
-        return self.read(_settings)
+        return self.read(self.settings_in)
+
+    def settings_in(self, connection: Connection) -> dict[str, Any]:
+        """The same within a deed of one's own."""
+        return (PUBLIC_DEFAULTS if self.public else DEFAULTS) | kept.read_settings(connection)
 
     def set_setting(self, name: str, value: object, by: str) -> None:
         """Sets what `check_setting` allows. `by`: a steward's pseudonym. Raises ArenaRefusal (400)."""
@@ -409,7 +416,7 @@ class Ledger:
         if found is None:
             raise refusal("Nobody is signed in here any more; sign in, or begin as a guest.", 401)
         if votes and found.guest and not settings["guests_may_vote"]:
-            raise refusal("Guests do not vote here; sign up, and go on.", 403)
+            raise refusal(GUESTS_DO_NOT_VOTE, 403)
         return found
 
     def _someone(self, connection: Connection, person: str) -> Person:
@@ -455,10 +462,6 @@ def _begin(connection: Connection, append: Append) -> str:
         key = secrets.token_hex(32)
         kept.keep_secret(connection, "prompts", key)
     return key
-
-
-def _settings(connection: Connection) -> dict[str, Any]:
-    return DEFAULTS | kept.read_settings(connection)
 
 
 def find(connection: Connection, battle: str) -> StoredBattle | None:

@@ -21,10 +21,14 @@ from fairground.store.log import Append
 from fairground.store.people import Invitation, Person
 
 Role = Literal["reader", "contributor", "maintainer", "steward"]  # each may what those before may
-SESSION = 30 * 86_400_000  # ms
+ROLES: tuple[str, ...] = get_args(Role)
+SESSION = 30 * 86_400_000  # ms; a guest's is never prolonged
 LINK = 7 * 86_400_000  # ms
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 1_000  # characters
 LONGEST_NAME = 40  # characters
+IDLE_DAYS = 30  # after which a guest who did nothing is forgotten, as their session ends
+MOST_FORGOTTEN = 1_000  # at a time, so that nobody waits long for it
+DAY = 86_400_000  # ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,39 @@ class People:
 
     def __init__(self, ledger: Ledger, *, hasher: PasswordHasher | None = None) -> None:
         self._ledger, self._hasher = ledger, hasher or PasswordHasher()
+        self._swept = 0  # when guests were last looked through, in ms
         self._nobody = cache(lambda: self._hasher.hash(secrets.token_hex(16)))
 
     def guest(self) -> SignedIn:
         """Somebody new without a name. Guests vote where the settings allow it, and keep their votes on signing up."""
+        if self._ledger.now() >= self._swept + DAY and self.forget_idle_guests() < MOST_FORGOTTEN:
+            self._swept = self._ledger.now()
         return self._ledger.do(lambda connection, append: self._begin(connection, self._new(connection, None, None)))
+
+    def forget_idle_guests(self) -> int:
+        """Removes guests of IDLE_DAYS ago who never voted, of whom no text is kept and who cannot come back; how many.
+
+        At most MOST_FORGOTTEN at a time. Sessions that ran out go too. Nothing that the log knows of is touched.
+        """
+
+        def deed(connection: Connection, append: Append) -> int:
+            now = self._ledger.now()
+            people.end_sessions(connection, expired=now)
+            idle = people.idle_guests(connection, made_before=now - IDLE_DAYS * DAY, now=now, limit=MOST_FORGOTTEN)
+            people.drop_people(connection, idle)
+            return len(idle)
+
+        return self._ledger.do(deed)
 
     def sign_up(self, name: str, password: str, *, cookie: str | None = None, link: str | None = None) -> SignedIn:
         """Gives somebody a name: the guest of the session of `cookie`, who keeps their votes, or else somebody new.
 
         `link`: what an invitation holds, for its role. Whoever has no link is a contributor. Raises ArenaRefusal: 400
-        for a name or a password that is none, 409 for a name that is taken, 410 for a link that was used or ran out.
+        for a name or a password that is none, 403 without a link where sign-up is not open, 409 for a name that is
+        taken, 410 for a link that was used or ran out.
         """
+        if link is None and not self._ledger.settings()["open_sign_up"]:
+            raise ArenaRefusal("Accounts are made by a one-time link here; ask a steward for one.", 403)
         plain, folded = checked_name(name)
         password = self._hasher.hash(_checked_password(password))
 
@@ -151,13 +176,19 @@ class People:
         return self._ledger.do(lambda connection, append: self._invite(connection, role, by.pseudonym))
 
     def redeem(self, person: str, link: str) -> Person:
-        """Gives a person (id) with a name the role of a link. Raises ArenaRefusal: 403 for a guest, 404, 410."""
+        """Gives a person (id) with a name the role of a link.
+
+        Raises ArenaRefusal: 403 for a guest, 409 for who has that role or a higher one, which leaves the link for
+        somebody else, 410 for a link that was used or ran out.
+        """
 
         def deed(connection: Connection, append: Append) -> Person:
             someone = people.find_person(connection, id_=person)
             if someone is None or someone.guest:
                 raise ArenaRefusal("A role needs a name; sign up with this link.", 403)
             invitation = self._take(connection, link)
+            if ROLES.index(someone.role) >= ROLES.index(invitation.role):
+                raise ArenaRefusal(f"You are a {someone.role} already, so this link can be given to another.", 409)
             return self._give(connection, append, person, invitation.role, invitation.by or "installation")
 
         return self._ledger.do(deed)
@@ -235,8 +266,7 @@ def check_csrf(cookie: str, token: str | None) -> None:
 
 def require(person: Person, role: Role) -> None:
     """Raises ArenaRefusal (403) for somebody whose role is below that."""
-    order = get_args(Role)
-    if order.index(person.role) < order.index(role):
+    if ROLES.index(person.role) < ROLES.index(role):
         raise ArenaRefusal(f"This needs the role of {role}; ask a steward.", 403)
 
 
@@ -262,5 +292,5 @@ def _checked_password(password: str) -> str:
 
 
 def _checked_role(role: str) -> None:
-    if role not in get_args(Role):
-        raise ArenaRefusal(f"There is no role {role!r}; there are {', '.join(get_args(Role))}.", 400)
+    if role not in ROLES:
+        raise ArenaRefusal(f"There is no role {role!r}; there are {', '.join(ROLES)}.", 400)

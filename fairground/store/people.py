@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, insert, select, update
 
-from fairground.store.tables import battles, conversations, invitations, people, sessions, tallies
+from fairground.store.tables import battles, conversations, invitations, log, people, sessions, tallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,30 @@ def forget_person(connection: Connection, id_: str) -> None:
     connection.execute(delete(conversations).where(conversations.c.battle.in_(theirs)))
     connection.execute(update(battles).where(battles.c.person == id_).values(person=None, session="", token=""))
     connection.execute(delete(people).where(people.c.id == id_))
+
+
+def idle_guests(connection: Connection, *, made_before: int, now: int, limit: int) -> list[str]:
+    """The ids of guests, the oldest first, of whom the log knows nothing and nothing that they wrote is kept, made
+    before a time, who cannot come back: none of their sessions runs (ms since the epoch)."""
+    wrote = exists().where(battles.c.person == people.c.id, conversations.c.battle == battles.c.id)
+    query = (
+        select(people.c.id)
+        .where(
+            people.c.name.is_(None), people.c.made < made_before,
+            ~exists().where(sessions.c.person == people.c.id, sessions.c.expires > now),
+            ~exists().where(log.c.voter == people.c.pseudonym), ~wrote,
+        )
+        .order_by(people.c.made)
+        .limit(limit)
+    )  # fmt: skip
+    return list(connection.execute(query).scalars())
+
+
+def drop_people(connection: Connection, ids: Sequence[str]) -> None:
+    """Takes out people with their sessions and the battles that they left open; decided ones stay, without them."""
+    connection.execute(delete(battles).where(battles.c.person.in_(ids), battles.c.state == "open"))
+    connection.execute(update(battles).where(battles.c.person.in_(ids)).values(person=None, session="", token=""))
+    connection.execute(delete(people).where(people.c.id.in_(ids)))
 
 
 def add_session(connection: Connection, values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from fairground.errors import ArenaRefusal
+from fairground.loop.people import IDLE_DAYS
 from fairground.store.people import Person
 from fairground.web.page import page
 from fairground.web.site import Site, site_of
@@ -30,7 +31,17 @@ Posted = [Depends(check_form)]
 
 @router.get("/sign-in")
 def sign_in_page(request: Request, to: str = "/") -> HTMLResponse:
-    return page(request, "sign_in.html", said="", name="", to=_inside(to))
+    return _sign_in(request, to=to)
+
+
+def _sign_in(request: Request, status: int = 200, *, to: str, said: str = "", name: str = "") -> HTMLResponse:
+    may = _may_sign_up(request)
+    return page(request, "sign_in.html", status, said=said, name=name, to=_inside(to), may_sign_up=may)
+
+
+def _may_sign_up(request: Request) -> bool:
+    """Whether anybody may, without a link."""
+    return bool(site_of(request).ledger.settings()["open_sign_up"])
 
 
 @router.post("/sign-in", dependencies=Posted)
@@ -41,7 +52,7 @@ def sign_in(request: Request, name: Text, password: Text, to: Text = "/") -> Res
         site.rates.hit("name", name.casefold())
         signed = site.people.sign_in(name, password)
     except ArenaRefusal as refused:
-        return page(request, "sign_in.html", refused.status, said=str(refused), name=name, to=_inside(to))
+        return _sign_in(request, refused.status, said=str(refused), name=name, to=to)
     response = RedirectResponse(_inside(to), 303)
     sign(request, response, signed)
     return response
@@ -49,13 +60,20 @@ def sign_in(request: Request, name: Text, password: Text, to: Text = "/") -> Res
 
 @router.get("/sign-up")
 def sign_up_page(request: Request, to: str = "/") -> HTMLResponse:
-    return page(request, "sign_up.html", said="", name="", link="", to=_inside(to))
+    return _sign_up(request, to=to)
+
+
+def _sign_up(
+    request: Request, status: int = 200, *, to: str = "/", said: str = "", name: str = "", link: str = ""
+) -> HTMLResponse:
+    may = bool(link) or _may_sign_up(request)
+    return page(request, "sign_up.html", status, said=said, name=name, link=link, to=_inside(to), may_sign_up=may)
 
 
 @router.get("/join/{link}")
 def join_page(request: Request, link: str) -> HTMLResponse:
     """Where a one-time link leads."""
-    return page(request, "sign_up.html", said="", name="", link=link, to="/")
+    return _sign_up(request, link=link)
 
 
 @router.post("/sign-up", dependencies=Posted)
@@ -66,7 +84,7 @@ def sign_up(request: Request, name: Text, password: Text, link: Text = "", to: T
         site.rates.hit("sign up", client_of(request))
         signed = site.people.sign_up(name, password, cookie=request.cookies.get(SESSION), link=link or None)
     except ArenaRefusal as refused:
-        return page(request, "sign_up.html", refused.status, said=str(refused), name=name, link=link, to=_inside(to))
+        return _sign_up(request, refused.status, said=str(refused), name=name, link=link, to=to)
     response = RedirectResponse(_inside(to), 303)
     sign(request, response, signed)
     return response
@@ -99,8 +117,9 @@ DONE = {"consent": "Your choice is kept.", "deleted": "The conversation is delet
 
 def _settings(request: Request, status: int = 200, said: str = "", bad: bool = False) -> HTMLResponse:
     site = site_of(request)
-    keep_text = site.ledger.settings()["keep_text"]
-    return page(request, "settings.html", status, said=said, bad=bad, keep_text=keep_text)
+    return page(
+        request, "settings.html", status, said=said, bad=bad, set_to=site.ledger.settings(), idle_days=IDLE_DAYS
+    )
 
 
 @router.post("/settings/consent", dependencies=Posted)

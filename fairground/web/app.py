@@ -31,7 +31,7 @@ from fairground.web import (
 )
 from fairground.web.board import Live, live_board
 from fairground.web.draw import Draw, known
-from fairground.web.models import Models
+from fairground.web.models import Models, OnOffer
 from fairground.web.page import STATIC
 from fairground.web.rates import Rates
 from fairground.web.security import API, Entrance
@@ -68,7 +68,7 @@ def create_site(
     `app.state.running` is to be drained and ended before the event loop ends.
     """
     limits = limits or Limits()
-    api = create_app(models.generators, limits=limits, hosts=hosts or LOOPBACK, gate=gate)
+    api = create_app(OnOffer(ledger, models.generators), limits=limits, hosts=hosts or LOOPBACK, gate=gate)
     own = Running(limits, Metrics())  # its counters are shown to nobody: they would tell who answers in a battle
     app = FastAPI(title="Fairground", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.running = _Both(own, api.state.running)

@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import Request
 from markupsafe import Markup
 
+from fairground.errors import ArenaRefusal
 from fairground.evaluation.columns import listing
 from fairground.loop.ledger import Ledger
 from fairground.loop.live import LiveStandings
@@ -65,6 +66,14 @@ def live_of(request: Request) -> Live:
     return live
 
 
+def read_live(request: Request) -> Live:
+    """The same once the log is read. Raises ArenaRefusal (503) before, since what half a log says is no answer."""
+    live = live_of(request)
+    if live.reading:
+        raise ArenaRefusal("The site has just started and still reads its log; come back in a moment.", 503)
+    return live
+
+
 def prepare(data: Mapping[str, Any], measured: Mapping[str, Mapping[str, Measured]]) -> Prepared:
     """What pages show of a leaderboard (see Standings.leaderboard), with what was measured of its models beside."""
     rows: list[Row] = [{**row, "measured": measured.get(row["model"], {})} for row in data["models"]]
@@ -79,7 +88,8 @@ def lead(data: Mapping[str, Any]) -> str:
     if data["unrated"]:
         return str(data["unrated"])
     if not models:
-        return "No votes yet. The first battles decide who stands where."
+        of_this_kind = " of this kind" if data["category"] or data["language"] else ""
+        return f"There are no votes{of_this_kind} yet."
     first = models[0]
     ahead = [row["model"] for row in models if row["rank_low"] == 1]
     if first["rank_high"] == 1:

@@ -17,12 +17,14 @@ from fairground.arena.categories import LANGUAGES, RULES, TITLES, UNKNOWN
 from fairground.arena.style import FEATURES
 from fairground.arena.table import span
 from fairground.errors import ArenaRefusal
+from fairground.loop.arena_settings import admission
 from fairground.loop.standings import PRELIMINARY, PROMPT_CAP, View
 from fairground.loop.vote_columns import MODES
-from fairground.web.board import live_of
+from fairground.web.board import live_of, read_live
 from fairground.web.board_charts import intervals
 from fairground.web.board_rows import BY_KEY, COLUMNS, Row, interval, points, seconds
 from fairground.web.page import page
+from fairground.web.site import site_of
 
 router = APIRouter()
 TABS = (
@@ -79,14 +81,14 @@ def as_json(
     request: Request, mode: str = "battle", category: str = "", language: str = "", style: str = ""
 ) -> Response:
     """The leaderboard as `fairground leaderboard --json` prints it: from the log alone, the same to the byte."""
-    board = live_of(request).board(_view(mode, category, language, style))
+    board = read_live(request).board(_view(mode, category, language, style))
     return _download(board.json, "application/json", "leaderboard.json")
 
 
 @router.get("/leaderboard.csv")
 def as_csv(request: Request, mode: str = "battle", category: str = "", language: str = "", style: str = "") -> Response:
     """The table with what `rank` measured."""
-    board = live_of(request).board(_view(mode, category, language, style))
+    board = read_live(request).board(_view(mode, category, language, style))
     return _download(board.prepared.csv, "text/csv; charset=utf-8", "leaderboard.csv")
 
 
@@ -106,6 +108,8 @@ def record(request: Request) -> HTMLResponse:
 @router.get("/methods")
 def methods(request: Request) -> HTMLResponse:
     """How it is all made, in plain words, with the tables of the simulations."""
+    ledger = site_of(request).ledger
+    settings = ledger.settings()
     return page(
         request,
         "methods.html",
@@ -114,6 +118,8 @@ def methods(request: Request) -> HTMLResponse:
         features=FEATURES,
         preliminary=PRELIMINARY,
         prompt_cap=PROMPT_CAP,
+        uniform_share=settings["uniform_share"],
+        admission=admission(settings, public=ledger.public),
     )
 
 

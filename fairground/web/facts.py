@@ -23,6 +23,13 @@ REASONS = {
 }
 
 
+def in_words(winner: str, model_a: str, model_b: str) -> str:
+    """A vote, as it is said of two models by name."""
+    return {"model_a": f"{model_a} is better", "model_b": f"{model_b} is better", "tie": "a tie"}.get(
+        winner, "both are bad"
+    )
+
+
 def size(parameters: int | None) -> str:
     """A number of parameters for people."""
     if parameters is None:
@@ -61,13 +68,20 @@ def of_model(talk: Talk, side: int) -> Mapping[str, str]:
 
 
 def energy(turns: list[Turn]) -> str:
-    """The energy of all answers together, as far as it is known."""
+    """The energy of two models' answers, as far as it is known, in sentences.
+
+    Both are written at the same time, by the same processor, often by the same process: no counter tells their parts
+    apart, and a division by time or tokens would put down to one what the other took.
+    """
     known = [turn.energy for turn in turns if turn.energy is not None]
     if len(known) < len(turns):
-        return next(turn.why for turn in turns if turn.energy is None)
+        return f"Energy: {next(turn.why for turn in turns if turn.energy is None)}."
     joules = sum(one.joules for one in known)
     mark = "~" if any(one.estimate for one in known) else ""
-    return f"{mark}{joules:,.1f} J for all answers together; {known[0].source}"
+    return (
+        f"Energy of both models together: {mark}{joules:,.1f} J ({known[0].source}). They wrote at the same time, so "
+        "the part of each cannot be told; fairground rank measures each alone."
+    )
 
 
 def for_the_log(ledger: Ledger, talk: Talk) -> dict[str, Any]:

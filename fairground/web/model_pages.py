@@ -15,7 +15,7 @@ from fairground.hub.catalogue import Entry, lookup
 from fairground.loop.conversations import Shown
 from fairground.loop.measured import Measured
 from fairground.loop.standings import View
-from fairground.web.board import Live, live_of
+from fairground.web.board import Live, read_live
 from fairground.web.board_pages import language_name
 from fairground.web.board_rows import interval, points, seconds
 from fairground.web.markdown import as_html
@@ -31,7 +31,7 @@ SOON = 20_000  # votes up to which a rating that is not ready is worth waiting f
 @router.get("/models/{name:path}")
 def model_page(request: Request, name: str) -> HTMLResponse:
     """Raises ArenaRefusal (404) for a model that nobody knows here."""
-    live, site = live_of(request), site_of(request)
+    live, site = read_live(request), site_of(request)
     facts = live.standings.facts.get(name)
     card = _card(name)
     row = _row(live, View(), name)

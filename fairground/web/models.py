@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,10 +60,30 @@ def announce(ledger: Ledger, offer: Offer, info: ModelInfo) -> None:
     ledger.offer_model(offer.name, facts, "command", offered=before is None or before.offered)
 
 
+class OnOffer(Mapping[str, Generator]):
+    """The open models but for those that a steward switched off, as it is at each look: what the API serves."""
+
+    def __init__(self, ledger: Ledger, generators: Mapping[str, Generator]) -> None:
+        self._ledger, self._generators = ledger, generators
+
+    def _now(self) -> dict[str, Generator]:
+        off = {model.name for model in self._ledger.models() if not model.offered}
+        return {name: model for name, model in list(self._generators.items()) if name not in off}
+
+    def __getitem__(self, name: str) -> Generator:
+        return self._now()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+
 class Models:
     """The offered models by name. Thread-safe.
 
-    `generators` holds those that are open and grows while others are opened: the API serves the same mapping.
+    `generators` holds those that are open and grows while others are opened.
     """
 
     def __init__(

@@ -35,7 +35,8 @@ def answer(request: Request, status: int, said: str) -> Response:
         return JSONResponse({"error": said}, status)
     heading = HEADINGS.get(status, "Something went wrong")
     called = f"{status} {HTTPStatus(status).phrase}"
-    return page(request, "error.html", status, called=called, heading=heading, said=said)
+    back = request.url.path if request.method == "GET" else ""
+    return page(request, "error.html", status, called=called, heading=heading, said=said, back=back)
 
 
 def told(error: BaseException) -> tuple[int, str]:

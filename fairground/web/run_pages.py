@@ -29,7 +29,11 @@ _POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]
 def runs(request: Request) -> HTMLResponse:
     """All runs, the newest first."""
     found = list_runs(site_of(request).ledger.database)
-    return page(request, "runs.html", runs=[{**_about(run), "models": run.models} for run in found])
+    return page(
+        request,
+        "runs.html",
+        runs=[{**_about(run), "models": [name.removesuffix(",shots=0") for name in run.models]} for run in found],
+    )
 
 
 @router.get("/runs/{id_}")

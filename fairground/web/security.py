@@ -83,7 +83,7 @@ class Entrance:
             if elsewhere or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return 403, "This came from a page of another site, so nothing was done; use this site's own pages."
         told = request.headers.get("content-length", "0")
-        if told.isdigit() and int(told) > BODY:
+        if told.isdecimal() and int(told) > BODY:
             return 413, f"That is {int(told) / 1e6:,.1f} MB long, and the most is {BODY / 1e6:g} MB; shorten it."
         return None
 

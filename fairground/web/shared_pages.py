@@ -6,13 +6,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from fairground.governance.chain import Entry
+from fairground.web.facts import in_words
 from fairground.web.markdown import as_html
 from fairground.web.page import page, part
 from fairground.web.site import site_of
 from fairground.web.visitor import check_form, session_of
 
 router = APIRouter()
-VERDICTS = {"model_a": "Left is better", "model_b": "Right is better", "tie": "Tie", "both_bad": "Both are bad"}
 
 
 @router.post("/talks/{id_}/share", dependencies=[Depends(check_form)])
@@ -45,5 +45,5 @@ def shared(request: Request, link: str) -> HTMLResponse:
     entry: Entry | None = None
     if battle.state == "voted" and battle.entry is not None:
         entry = next(site.ledger.entries(battle.entry - 1))
-    verdict = VERDICTS[entry.body["winner"]] if entry else ""
+    verdict = in_words(entry.body["winner"], *models) if entry else ""
     return page(request, "shared.html", models=models, turns=turns, system=conversation.system, verdict=verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -32,6 +33,11 @@ class Site:
     talks: Talks = field(default_factory=Talks)
     rates: Rates = field(default_factory=Rates)
     metering: Metering = field(default_factory=Metering)
+
+    def switched_off(self, names: Iterable[str]) -> bool:
+        """Whether a steward switched one of these models off."""
+        off = {model.name for model in self.ledger.models() if not model.offered}
+        return not off.isdisjoint(names)
 
     def offered(self) -> list[str]:
         """The models that people may choose now: those that a steward left on and that can answer."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from fairground.errors import ArenaRefusal
-from fairground.loop.arena_settings import CHOICES, DEFAULTS, SHARES
-from fairground.loop.people import Role
+from fairground.loop.arena_settings import CHOICES, DEFAULTS, SHARES, admission
+from fairground.loop.people import ROLES
 from fairground.loop.watch import BY
 from fairground.store.people import Person
 from fairground.web.page import page
@@ -23,9 +23,9 @@ router = APIRouter(prefix="/steward", dependencies=[Depends(steward_of)])
 Steward = Annotated[Person, Depends(steward_of)]
 Text = Annotated[str, Form(max_length=500)]
 Posted = [Depends(check_form)]
-ROLES = get_args(Role)
 LIMITS = {
-    "guests_may_vote": ("Guests may vote", "Without it, whoever votes has signed up."),
+    "guests_may_vote": ("Guests may vote", "Without it, whoever votes has an account."),
+    "open_sign_up": ("Anybody may sign up", "Without it, accounts are made by one-time links (People)."),
     "votes_per_day": ("Votes a day of a person with a name", ""),
     "guest_votes_per_day": ("Votes a day of a guest", ""),
     "battles_per_day": ("Conversations a day of anybody", "Each costs answers."),
@@ -89,10 +89,11 @@ def limits(request: Request) -> HTMLResponse:
 
 
 def _limits(request: Request, status: int = 200, said: str = "") -> HTMLResponse:
-    values = site_of(request).ledger.settings()
+    ledger = site_of(request).ledger
+    values = ledger.settings()
     return page(
         request, "steward_limits.html", status, tab="limits", values=values, words=LIMITS, keep=KEEP, said=said,
-        kinds={name: _kind(name) for name in LIMITS},
+        kinds={name: _kind(name) for name in LIMITS}, admission=admission(values, public=ledger.public),
     )  # fmt: skip
 
 

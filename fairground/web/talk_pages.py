@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from fairground.errors import ArenaRefusal
-from fairground.loop.ledger import LONGEST_COMMENT
+from fairground.loop.ledger import GUESTS_DO_NOT_VOTE, LONGEST_COMMENT, Receipt
 from fairground.serving.answers import event
 from fairground.serving.app import EventStream
 from fairground.web.board import live_of
@@ -36,6 +36,10 @@ KEEPS = {
     "found by their form; names are not found.",
     "none": "What you write is not kept.",
 }
+OFF = (
+    "A steward switched off a model of this conversation, so it does not go on; vote on what is there, or start a new "
+    "one."
+)
 
 router = APIRouter()
 
@@ -60,6 +64,7 @@ def _page(request: Request, mode: Mode) -> HTMLResponse:
     offered = site.offered()
     wanted = request.query_params.getlist("model")
     chosen = [name for name in wanted if name in offered] + [name for name in offered if name not in wanted]
+    settings, person = site.ledger.settings(), visitor_of(request).person
     return page(
         request,
         "talk.html",
@@ -74,7 +79,9 @@ def _page(request: Request, mode: Mode) -> HTMLResponse:
         longest_prompt=LONGEST_PROMPT,
         longest_comment=LONGEST_COMMENT,
         most_tokens=MOST_TOKENS,
-        keeps=KEEPS[site.ledger.settings()["keep_text"]],
+        keeps=KEEPS[settings["keep_text"]],
+        needs_name=mode != "chat" and (person is None or person.guest) and not settings["guests_may_vote"],
+        may_sign_up=settings["open_sign_up"],
     )
 
 
@@ -103,11 +110,7 @@ def open_talk(request: Request, asked: Opening) -> JSONResponse:
     """Opens a conversation, as a new guest where nobody is signed in."""
     site, signed = site_of(request), None
     session = visitor_of(request).session
-    if session is None:
-        site.rates.hit("guest", client_of(request))
-        signed = site.people.guest()
-        session = signed.session
-    site.rates.hit("talk", session.person.id)
+    site.rates.hit(*("guest", client_of(request)) if session is None else ("talk", session.person.id))
     probability, by, models = 1.0, "choice", tuple(asked.models)
     if asked.mode == "battle":
         if asked.model_fields_set != {"mode"}:
@@ -119,6 +122,11 @@ def open_talk(request: Request, asked: Opening) -> JSONResponse:
         raise ArenaRefusal(f"{', '.join(sorted(unknown))} cannot answer here now; choose another model.", 400)
     elif len(models) != (1 if asked.mode == "chat" else 2):
         raise ArenaRefusal("A chat has one model, and side by side two different ones; choose again.", 400)
+    if session is None:  # only now, so that what is refused leaves nobody behind
+        if asked.mode != "chat" and not site.ledger.settings()["guests_may_vote"]:
+            raise ArenaRefusal(GUESTS_DO_NOT_VOTE, 403)
+        signed = site.people.guest()
+        session = signed.session
     opened = site.ledger.open_battle(
         session.person.id, models[0], (*models, None)[1], session=session.id, mode=asked.mode,
         probability=probability, by=by,
@@ -162,6 +170,8 @@ async def regenerate(request: Request, id_: str) -> Response:
 async def _stream(request: Request, talk: Talk, prompt: str, *, again: bool = False) -> Response:
     site = site_of(request)
     site.rates.hit("turn", talk.person)
+    if await run_in_threadpool(site.switched_off, talk.models):
+        raise ArenaRefusal(OFF, 409)
     events = write(site, talk, prompt, again=again)
     await anext(events)  # what is refused gets a status of its own
     return EventStream(_as_events(events), media_type="text/event-stream", headers={"cache-control": "no-store"})
@@ -211,37 +221,49 @@ async def vote(request: Request, id_: str, ballot: Ballot) -> JSONResponse:
         raise ArenaRefusal(f"There is no reason {min(strange)[:40]!r}; choose among those on the page.", 400)
     talk.writing = True  # nothing is written between what is voted on and the vote
     try:
+        read = await run_in_threadpool(_read, site)
         receipt = await run_in_threadpool(_count, site, talk, session.id, ballot)
         talk.state = "voted"
         live_of(request).wake()
     finally:
         talk.writing = False
-    html = await run_in_threadpool(_reveal, request, talk, ballot.winner, receipt.number, receipt.hash)
-    return JSONResponse({"models": talk.models, "html": html})
+    return JSONResponse({"models": talk.models, "html": _reveal(request, talk, read, receipt)})
 
 
-def _count(site: Site, talk: Talk, session: str, ballot: Ballot) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a vote's answer needs of the database: read before the vote, so that no vote counts and then seems not to.
+
+    `facts`: by model.
+    """
+
+    facts: dict[str, dict[str, Any]]
+    keep_text: str
+
+
+def _read(site: Site) -> _Read:
+    return _Read({model.name: model.facts for model in site.ledger.models()}, site.ledger.settings()["keep_text"])
+
+
+def _count(site: Site, talk: Talk, session: str, ballot: Ballot) -> Receipt:
     return site.ledger.vote(
         talk.id, ballot.token, session, ballot.winner, reasons=ballot.reasons, comment=ballot.comment,
         facts=for_the_log(site.ledger, talk),
     )  # fmt: skip
 
 
-def _reveal(request: Request, talk: Talk, winner: str, number: int, hash_: str) -> str:
-    site = site_of(request)
-    offered = {model.name: model.facts for model in site.ledger.models()}
+def _reveal(request: Request, talk: Talk, read: _Read, receipt: Receipt) -> str:
     cards = []
     for side, name in enumerate(talk.models):
-        facts = offered.get(name, {})
+        facts = read.facts.get(name, {})
         known = {
             "Made by": facts.get("organisation") or "not known",
             "Size": size(facts.get("parameters")),
             "Licence": facts.get("licence") or "not known",
         }
         cards.append({"name": name, "facts": {**known, **of_model(talk, side)}})
-    asks = session_of(request).person.consent is None and site.ledger.settings()["keep_text"] != "none"
-    context = {"cards": cards, "winner": winner, "energy": energy(talk.turns), "number": number, "hash": hash_}
-    return part(request, "reveal.html", **context, asks=asks)
+    asks = session_of(request).person.consent is None and read.keep_text != "none"
+    return part(request, "reveal.html", cards=cards, receipt=receipt, energy=energy(talk.turns), asks=asks)
 
 
 class Consent(BaseModel):

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from fairground.arena.table import span
 from fairground.store.battles import StoredBattle
-from fairground.web.board import live_of
+from fairground.web.board import read_live
 from fairground.web.board_charts import intervals
 from fairground.web.board_rows import interval, points
+from fairground.web.facts import in_words
 from fairground.web.page import page
 from fairground.web.site import site_of
 from fairground.web.visitor import visitor_of
 
 router = APIRouter()
 PAGE = 50
-SAID = {"model_a": "{a} is better", "model_b": "{b} is better", "tie": "Tie", "both_bad": "Both are bad"}
 
 
 @router.get("/votes")
-def my_votes(request: Request, before: int | None = None) -> HTMLResponse:
+def my_votes(request: Request, before: Annotated[int | None, Query(ge=0, lt=2**63)] = None) -> HTMLResponse:
     """The personal leaderboard and the battles of whoever asks; guests have them too, as long as their cookie lives."""
     person = visitor_of(request).person
     if person is None:
         return page(request, "votes.html", personal=None, groups=[], battles=[], more=None)
     site = site_of(request)
-    personal = live_of(request).personal(person.pseudonym)
+    personal = read_live(request).personal(person.pseudonym)
     found = site.conversations.mine(person.id, limit=PAGE, before=before)
     said = {
         entry.body["battle"]: entry.body["winner"]
@@ -73,16 +73,11 @@ def _battle(battle: StoredBattle, said: dict[str, str]) -> dict[str, Any]:
     """A battle as its person may see it: models are named once nobody can be swayed."""
     known = battle.state != "open" or battle.mode != "battle"
     models = [name for name in (battle.model_a, battle.model_b) if name] if known else ["Model A", "Model B"]
-    a, b = (*models, "")[:2]
-    states = {
-        "open": "not voted",
-        "set_aside": "set aside",
-        "voted": SAID.get(said.get(battle.id, ""), "voted").format(a=a, b=b),
-    }
+    states = {"open": "not voted", "set_aside": "set aside"}
     return {
         "when": datetime.fromtimestamp(battle.opened / 1000, UTC).strftime("%d %b %Y, %H:%M").lstrip("0"),
         "mode": {"battle": "battle", "side_by_side": "side by side", "chat": "chat"}[battle.mode],
         "models": models,
         "known": known,
-        "said": states[battle.state] if battle.mode != "chat" else "",
+        "said": "" if battle.mode == "chat" else states.get(battle.state) or in_words(said[battle.id], *models),
     }

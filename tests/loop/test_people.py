@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import text
 
 from fairground.errors import ArenaRefusal
+from fairground.loop.audit import audit
 from fairground.loop.people import People, check_csrf, csrf_token, require
 
 WORD = "correct horse"
@@ -132,6 +133,9 @@ def test_stewards_give_roles_and_nobody_else_does(arena: Arena) -> None:
     require(bob, "maintainer")
     assert arena.ledger.head().body == {"voter": bob.pseudonym, "role": "maintainer", "by": ann.pseudonym}
     refused(410, lambda: arena.people.redeem(bob.id, link))
+    lower = arena.people.invite("contributor", ann)
+    refused(409, lambda: arena.people.redeem(ann.id, lower))  # nobody loses a role by a link
+    assert arena.people.sign_up("Cem", WORD, link=lower).session.person.role == "contributor"
     late = arena.people.invite("steward", ann)
     arena.clock.now += 7 * 86_400
     refused(410, lambda: arena.people.redeem(bob.id, late))
@@ -139,3 +143,31 @@ def test_stewards_give_roles_and_nobody_else_does(arena: Arena) -> None:
     refused(409, lambda: arena.ledger.erase(ann.id))
     arena.people.set_role(bob.id, "steward", ann)
     assert arena.people.set_role(ann.id, "reader", ann).role == "reader"
+
+
+def test_guests_who_did_nothing_are_forgotten_after_thirty_days(arena: Arena) -> None:
+    idle, voter, writer, chatter, named = (arena.people.guest() for _ in range(5))
+    left = arena.open(idle.session)
+    aside = arena.open(idle.session)
+    arena.ledger.set_aside(aside.id, "engine_died")
+    counted = arena.vote(voter.session)
+    arena.ledger.set_setting("keep_text", "keep", "tests")
+    arena.ledger.add_turn(arena.open(writer.session).id, 1, "a", "b", "c")
+    arena.open(chatter.session, "ada", None, mode="chat")
+    arena.people.sign_up("Ann", WORD, cookie=named.cookie)
+
+    arena.clock.now += 29 * 86_400
+    late = arena.people.guest()
+    assert len(arena.people.people(guests=True)) == 6
+
+    arena.clock.now += 2 * 86_400
+    arena.people.guest()  # a newcomer is when they are looked for
+    ids = {person.id for person in arena.people.people(guests=True)}
+    kept = {one.session.person.id for one in (voter, writer, named, late)}
+    assert kept <= ids
+    assert ids.isdisjoint({one.session.person.id for one in (idle, chatter)})
+    assert len(ids) == len(kept) + 1
+    refused(404, lambda: arena.ledger.find_battle(left.id, idle.session.id))
+    assert [entry.number for entry in arena.ledger.entries_of(voter.session.person.pseudonym)] == [counted.number]
+    assert audit(arena.database).broken is None
+    assert arena.people.forget_idle_guests() == 0

@@ -23,15 +23,19 @@ QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 @pytest.fixture
 def arena(tmp_path: Path) -> Iterator[Callable[..., Arena]]:
-    """Makes sites: `arena(Writer("quick"), Writer("slow", pause=0.1))`; each has the same database."""
+    """Makes sites: `arena(Writer("quick"), Writer("slow", pause=0.1))`; each has the same database.
+
+    `public`: as where other machines reach it."""
     opened = []
 
-    def make(*writers: Writer) -> Arena:
+    def make(*writers: Writer, public: bool = False) -> Arena:
         writers = writers or (Writer("oak-1b"), Writer("elm-2b"))
         within = open_database(f"sqlite:///{tmp_path / 'fairground.db'}")
         database = within.__enter__()
         opened.append(within)
-        ledger = Ledger(database, patience=0.2, redact=lambda text: text.replace("secret@example.org", "<EMAIL>"))
+        ledger = Ledger(
+            database, patience=0.2, redact=lambda text: text.replace("secret@example.org", "<EMAIL>"), public=public
+        )
         models = Models(offers(*writers), partial(announce, ledger))
         models.start().join()
         people = People(ledger, hasher=QUICK)

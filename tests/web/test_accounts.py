@@ -51,16 +51,78 @@ def test_guests_vote_only_where_the_steward_lets_them(arena: Make) -> None:
     site = arena()
     steward = site.steward()
     form = {"votes_per_day": "200", "guest_votes_per_day": "40", "battles_per_day": "500", "battle_minutes": "120"}
-    assert steward.fill("/steward/limits", **form, keep_text="none", uniform_share="0.5").status_code == 303
+    assert (
+        steward.fill("/steward/limits", **form, open_sign_up="on", keep_text="none", uniform_share="0.5").status_code
+        == 303
+    )
     settings = site.site.ledger.settings()
     assert (settings["guests_may_vote"], settings["keep_text"], settings["uniform_share"]) == (False, "none", 0.5)
     refused = site.visitor().post("/talks", {"mode": "battle"})
     assert refused.status_code == 403
     assert "Guests do not vote here" in refused.json()["error"]
-    assert site.visitor().sign_up("Ada").open()["names"] == ["Model A", "Model B"]
+    assert "Votes need a name here" in site.visitor().get("/").text
+    assert "Votes need a name here" not in site.visitor().get("/chat").text
+    assert site.site.people.people(guests=True) == site.site.people.people()  # what was refused left no guest behind
+    ada = site.visitor().sign_up("Ada")
+    assert "Votes need a name here" not in ada.get("/").text
+    assert ada.open()["names"] == ["Model A", "Model B"]
     wrong = steward.fill("/steward/limits", **form, keep_text="none", uniform_share="2")
     assert wrong.status_code == 400
     assert "from 0 to 1" in wrong.text
+
+
+def test_where_others_reach_the_site_guests_do_not_vote_and_accounts_are_made_by_links(arena: Make) -> None:
+    private, site = arena(), arena(public=True)  # two sites over one database: nothing is set, so each has its defaults
+    steward = private.steward()
+    stranger = site.visitor()
+    assert stranger.post("/talks", {"mode": "battle"}).status_code == 403
+    assert stranger.post("/talks", {"mode": "side_by_side", "models": ["oak-1b", "elm-2b"]}).status_code == 403
+    refused = stranger.fill("/sign-up", name="Mallory", password=PASSWORD)
+    assert refused.status_code == 403
+    assert "ask a steward" in refused.text
+    assert 'name="password"' not in stranger.get("/sign-up").text
+    assert "/sign-up" not in stranger.get("/sign-in").text
+    assert site.site.people.find("Mallory") is None
+    assert stranger.open(mode="chat", models=["oak-1b"])["names"] == ["oak-1b"]
+    assert site.visitor().fill("/sign-in", name="Stella", password=PASSWORD).status_code == 303
+
+    said = (
+        "Other machines can reach this site. Guests may not vote, and accounts are made by a steward's one-time links."
+    )
+    on_public = site.visitor()
+    on_public.client.cookies.update(steward.client.cookies)
+    shown = on_public.get("/steward/limits").text.replace("&#39;", "'")
+    assert said in shown
+    assert said in stranger.get("/methods").text.replace("&#39;", "'")
+    assert (
+        "Only this machine reaches this site. Guests may vote, and anybody may sign up." in steward.get("/methods").text
+    )
+
+    link = on_public.fill("/steward/people/invite", role="contributor").text.split("/join/")[1].split('"')[0]
+    invited = site.visitor()
+    assert 'name="password"' in invited.get(f"/join/{link}").text
+    assert invited.fill("/sign-up", name="Ada", password=PASSWORD, link=link).status_code == 303
+    assert invited.open()["names"] == ["Model A", "Model B"]
+
+    site.site.ledger.set_setting("open_sign_up", True, "tests")
+    assert "move the leaderboard unseen" in stranger.get("/methods").text
+    assert stranger.fill("/sign-up", name="Bob", password=PASSWORD).status_code == 303
+
+
+def test_a_join_link_survives_signing_in(arena: Make) -> None:
+    site = arena()
+    link = site.site.people.first_steward_link()
+    someone = site.visitor().sign_up("Ada")
+    someone.fill("/sign-out")
+    back = someone.get(f"/join/{link}").text.split('href="/sign-in?to=')[1].split('"')[0]
+    assert someone.fill("/sign-in", name="Ada", password=PASSWORD, to=back.replace("%2F", "/")).headers["location"] == (
+        f"/join/{link}"
+    )
+    assert "Take the role as Ada" in someone.get(f"/join/{link}").text
+
+
+def test_a_page_that_needs_a_name_is_come_back_to(arena: Make) -> None:
+    assert 'href="/sign-in?to=/settings"' in arena().visitor().get("/settings").text
 
 
 def test_the_first_steward_is_made_by_a_link_that_works_once(arena: Make) -> None:
@@ -87,8 +149,12 @@ def test_stewards_switch_models_off_and_release_voters(arena: Make) -> None:
     steward, voter = site.steward(), site.visitor().sign_up("Ada")
     assert steward.fill("/steward/models", name="oak-1b", offered="off", licence="MIT").status_code == 303
     assert voter.post("/talks", {"mode": "battle"}).status_code == 503
+    assert 'href="/steward"' in steward.get("/").text
+    assert "Not enough models" in voter.get("/").text
+    assert 'href="/steward"' not in voter.get("/").text  # where it would be refused
     assert voter.post("/talks", {"mode": "chat", "models": ["oak-1b"]}).status_code == 400
     assert 'value="MIT"' in steward.get("/steward").text
+    assert "<title>Quarantine · Steward · Fairground</title>" in steward.get("/steward/quarantine").text
     ada = site.site.people.find("Ada")
     assert ada
     assert steward.fill("/steward/quarantine", voter=ada.pseudonym, why="Always the same").status_code == 303
@@ -102,6 +168,39 @@ def test_stewards_switch_models_off_and_release_voters(arena: Make) -> None:
     assert "quarantine" in log
     for path in ("models", "limits", "people", "quarantine", "quarantine/release", "people/invite", "models/open"):
         assert voter.fill(f"/steward/{path}").status_code == 403, path
+
+
+def test_a_model_that_is_switched_off_answers_nowhere(arena: Make) -> None:
+    site = arena()
+    steward, someone = site.steward(), site.visitor()
+    talk = someone.open()
+    someone.ask(talk)
+    steward.fill("/steward/models", name="oak-1b", offered="off")
+
+    here = {"host": "127.0.0.1"}
+    listed = someone.client.get("/v1/models", headers=here).json()["data"]
+    assert [model["id"] for model in listed] == ["elm-2b"]
+    hello = {"model": "oak-1b", "messages": [{"role": "user", "content": "Hi"}]}
+    for address, asked in (
+        ("/v1/chat/completions", hello),
+        ("/v1/chat/completions", {**hello, "stream": True}),
+        ("/v1/completions", {"model": "oak-1b", "prompt": "Hi"}),
+    ):
+        before = len(site.writers["oak-1b"].seen)
+        answer = someone.client.post(address, json=asked, headers=here)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "model_not_found"
+        assert len(site.writers["oak-1b"].seen) == before
+    assert someone.client.get("/v1/models/oak-1b", headers=here).status_code == 404
+
+    refused = someone.post(f"/talks/{talk['id']}/turns", {"prompt": "And now?"})
+    assert refused.status_code == 409
+    assert "switched off" in refused.json()["error"]
+    assert {"oak", "elm"}.isdisjoint(refused.text.replace("-", " ").split())  # which of the two is not said
+    assert someone.vote(talk).status_code == 200  # what was compared before still counts
+
+    steward.fill("/steward/models", name="oak-1b", offered="on")
+    assert someone.client.post("/v1/chat/completions", json=hello, headers=here).status_code == 200
 
 
 def test_a_broken_model_is_opened_again(arena: Make) -> None:

@@ -157,6 +157,13 @@ def test_what_makes_no_sense(site: Arena) -> None:
     assert someone.get("/steward/log?before=x").status_code in (400, 401)
 
 
+def test_addresses_with_numbers_that_no_database_takes(site: Arena) -> None:
+    steward = site.steward()
+    for number in ("-1", str(2**63), "9" * 40, "x"):
+        for address in (f"/votes?before={number}", f"/steward/log?before={number}"):
+            assert steward.get(address).status_code in (200, 400), address
+
+
 def test_a_locked_database_refuses_the_vote_and_the_vote_can_be_cast_again(site: Arena) -> None:
     someone = site.visitor()
     talk = someone.open()

@@ -190,7 +190,7 @@ def test_a_conversation_is_shared_by_a_link_that_can_be_taken_back(arena: Make) 
     link = html.split("http://testserver")[1].split('"')[0]
     shown = other.get(link)
     assert shown.status_code == 200
-    assert "Their verdict: tie" in shown.text
+    assert "Their verdict: a tie." in shown.text
     assert "<script>alert" not in shown.text
     assert "&lt;script&gt;" in shown.text
     assert "<strong>this</strong>" in shown.text

@@ -7,7 +7,9 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -206,10 +208,11 @@ def test_a_model_has_a_page_with_its_card_ratings_and_what_may_be_shown(client: 
 def test_runs_are_listed_and_have_a_report_that_lets_no_script_run_but_its_own(client: TestClient, site: Arena) -> None:
     assert "No run yet" in client.get("/runs").text
     add_run(site, "abc123")
-    begin_run(site.site.ledger.database, "unfinished", "house", ["smollm2"])
+    begin_run(site.site.ledger.database, "unfinished", "house", ["elm-2b,shots=0", "fir-3b,shots=5"])
     listed = client.get("/runs").text
     assert "/runs/abc123" in listed
     assert "interrupted" in listed
+    assert "elm-2b, fir-3b,shots=5" in listed
     page = client.get("/runs/abc123").text
     assert "smollm2" in page
     assert NASTY not in page
@@ -266,10 +269,45 @@ def test_my_votes_are_mine(site: Arena) -> None:
     assert "You have not voted" in stranger.get("/votes").text
 
 
+def test_half_a_log_is_no_answer(site: Arena, client: TestClient) -> None:
+    live = site.app.state.live
+    goes_on, entries = threading.Event(), live._entries
+
+    def slowly(after: int) -> Iterator[Any]:
+        for entry in entries(after):
+            if entry.number == 100:
+                goes_on.wait(20)
+            yield entry
+
+    live._entries = slowly
+    live.start()
+    addresses = ("/leaderboard", "/leaderboard.json", "/leaderboard.csv", "/models/commons-gpt2-4m")
+    try:
+        for address in addresses:
+            answer = client.get(address)
+            assert answer.status_code == 503, address
+            assert "reads its log" in answer.text
+        goes_on.set()
+        end = time.monotonic() + 20
+        while live.reading:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        for address in addresses:
+            assert client.get(address).status_code == 200, address
+    finally:
+        goes_on.set()
+        live.stop()
+
+
 def test_an_empty_arena_says_so(arena: Callable[..., Arena]) -> None:
     client = TestClient(arena().app, headers=HTML)
     page = client.get("/leaderboard").text
-    assert "Nobody has voted here yet" in page
+    assert "There are no votes yet." in page
+    assert ">Start a battle</a>" in page
+    of_code = client.get("/leaderboard?mode=side_by_side&category=code").text
+    assert "There are no votes of this kind yet." in of_code
+    assert 'href="/side-by-side">Compare two models</a>' in of_code
+    assert 'href="/leaderboard?mode=side_by_side">Without filters</a>' in of_code
     assert client.get("/leaderboard?style=1").status_code == 200
     assert json.loads(client.get("/leaderboard.json").content)["models"] == []
     assert client.get("/votes").status_code == 200

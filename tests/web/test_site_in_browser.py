@@ -69,6 +69,7 @@ def test_the_whole_way(browser: Any, arena_in_browser: tuple[Arena, str], width:
         gate.release(6)
         page.wait_for_selector(".pane[aria-busy=true] .answer.raw:not(:empty)")  # while it is being written
         assert page.locator("#vote").is_hidden()
+        assert page.input_value("#prompt") == ""
         gate.release(100)
         page.wait_for_selector("#vote:not([hidden])")
         assert page.locator("#status").inner_text() == "Both answers are whole."
@@ -122,6 +123,9 @@ def test_every_page_is_sound(browser: Any, arena_in_browser: tuple[Arena, str], 
         page.fill("#password", PASSWORD)
         page.click("main button.primary")
         page.wait_for_url(f"{address}/")
+        stella = site.site.people.find("Stella")
+        assert stella
+        site.site.ledger.quarantine(stella.pseudonym, "a-test", stella.pseudonym)
         pages = (
             "side-by-side",
             "chat",
@@ -183,6 +187,26 @@ def test_a_refused_vote_keeps_the_choice_and_can_be_cast_again(browser: Any, are
         page.wait_for_selector("#reveal:not([hidden])")
         assert page.locator("#failure").is_hidden()
         assert len(site.votes()) == 1
+
+
+@pytest.mark.verify
+def test_the_first_answer_of_a_chat_can_be_stopped(browser: Any, arena: Callable[..., Arena]) -> None:
+    gate = threading.Semaphore(0)
+    site = arena(Writer("oak-1b", ANSWER, gate=gate))
+    with site.serving() as address, visit(browser, f"{address}/chat") as visited:
+        page = visited.page
+        assert page.locator("#stop").is_hidden()
+        page.fill("#prompt", "Why?")
+        page.press("#prompt", "Enter")
+        gate.release(3)
+        page.wait_for_selector(".answer.raw:not(:empty)")
+        page.click("#stop")
+        page.wait_for_selector(".pane[aria-busy=false]")
+        gate.release(100)
+        assert page.locator("#status").inner_text() == "Stopped."
+        assert page.locator("#stop").is_hidden()
+        assert "stopped" in page.locator(".facts-line").inner_text()
+        sound(visited, "a stopped chat")
 
 
 @pytest.mark.verify

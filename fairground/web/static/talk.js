@@ -39,7 +39,7 @@ function working(now) {
   busy = now;
   at("#ask button").disabled = now;
   for (const id of ["#again", "#new", "#share"]) at(id).disabled = now;
-  if (at("#stop")) at("#stop").hidden = !now;
+  if (at("#stop") && !now) at("#stop").hidden = true;
   if (vote) for (const button of vote.querySelectorAll("[data-winner]")) button.disabled = now || !votable;
 }
 
@@ -107,6 +107,7 @@ async function write(address, text) {
     const response = await post(`/talks/${talk.id}/${address}`, { prompt: text });
     if (before) before.hidden = true;
     turn = begin(text);
+    if (at("#stop")) at("#stop").hidden = false;
     say(mode === "chat" ? "Writing …" : "Both are writing …");
     turn.focus({ preventScroll: true });
     turn.scrollIntoView({ block: "nearest" });
@@ -135,7 +136,8 @@ ask.addEventListener("submit", async (event) => {
   const text = prompt.value.trim();
   if (busy || !text) return;
   if (at("#suggestions")) at("#suggestions").hidden = true;
-  if (await write("turns", text)) prompt.value = "";
+  prompt.value = "";
+  if (!(await write("turns", text))) prompt.value ||= text; // what came to nothing can be sent again
 });
 
 prompt.addEventListener("keydown", (event) => {
