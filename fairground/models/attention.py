@@ -4,11 +4,12 @@
 whether its prefix was computed now or lies in a cache. Queries go to torch's fused kernel with all keys up to the next
 multiple of 64 positions, counted from the start of their own sequence; those that come after are masked. In bfloat16, a
 query's result was found not to depend on how many other rows there are, nor on keys that are masked for it, as long as
-the kernel packs the keys. It does from 64 rows on, where that pays for each thread; heads that share a key head are
-rows of one product, rows are filled up to whole pieces, and then packing pays in any batch up to FIXED_THREADS; beyond,
-64 positions of one sequence are done at a time. In float32 nothing is packed, so fewer rows will do, but sums depend on
-how many keys there are, so it is 64 positions at a time too. What would be one piece of work is done twice, because
-threads would share out its products instead. tests/models/test_company.py holds all of it to it.
+the kernel packs the keys. It does on a processor with AMX from 64 rows on, where that pays for each thread; heads that
+share a key head are rows of one product, rows are filled up to whole pieces, and then packing pays in any batch up to
+FIXED_THREADS; beyond, and on other processors, 64 positions of one sequence are done at a time. In float32 nothing is
+packed, so fewer rows will do, but sums depend on how many keys there are, so it is 64 positions at a time too. What
+would be one piece of work is done twice, because threads would share out its products instead.
+tests/models/test_company.py holds all of it to it.
 
 `FusedAttention` hands the same kernel whole prompts, and sums depend on the shape of the batch. It is for decoding in
 bfloat16, and equals the exact one up to rounding; packed_attention.py is for training.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -44,6 +46,12 @@ class Attend(Protocol):
     ) -> Tensor:
         """H query heads over G key-value heads: [N, H, D]. `window`: how many positions back, itself included."""
         ...
+
+
+@cache
+def packs_keys() -> bool:
+    """Whether torch's fused kernel packs bfloat16 keys on this processor."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def unseen(back: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -140,7 +148,7 @@ class ExactAttention:
         self._pages, self._filled = pages, packed.starts[-1]
         self._slots = [pages.slots(packed, group) for group in range(len(pages.tables))]
         few, shared = torch.get_num_threads() <= FIXED_THREADS, config.heads // config.kv_heads
-        if few and dtype != torch.float32:
+        if few and packs_keys() and dtype != torch.float32:
             unit = UNIT if shared > 1 else 2 * UNIT
             step = max(unit, ROWS // shared // unit * unit)
         else:
