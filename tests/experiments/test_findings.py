@@ -22,6 +22,7 @@ import families  # noqa: E402
         ("families", "families", families.table),
         ("families", "parts", families.table),
         ("distillation", "distillation", distillation.table),
+        ("distilling_smollm2", "distilling_smollm2", distillation.table),
     ],
 )
 def test_a_page_shows_its_results(page: str, results: str, table: object) -> None:
