@@ -11,6 +11,7 @@ import pytest
 from arena import Arena, opened
 
 from fairground.errors import DataError
+from fairground.evaluation.personal_data import redacted
 from fairground.loop.people import Session
 from fairground.loop.preferences import Gathered, gather, is_held_out, read_pairs, write_pairs
 from fairground.store import default_database
@@ -113,9 +114,6 @@ def test_no_prompt_outweighs_all_others(small: Arena) -> None:
 
 
 def test_personal_data_are_taken_out_before_texts_are_compared(small: Arena) -> None:
-    pytest.importorskip("presidio_analyzer")
-    from fairground.evaluation.personal_data import redacted
-
     ann = agreeing(small)
     said(small, ann, "Write to ann@example.org.", "Dear ann@example.org,", "Call 212-555-0187 instead.")
     said(small, ann, "Write to bob@example.org.", "Dear bob@example.org,", "Call 212-555-0187 instead.")
@@ -143,8 +141,9 @@ def test_a_prompt_that_was_held_out_once_is_held_out_always(small: Arena) -> Non
 
 
 def test_the_files_are_what_trl_reads(small: Arena, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    trl = pytest.importorskip("trl.data_utils")
+    from datasets import Dataset  # seconds, which the other tests need not wait for
+    from trl.data_utils import is_conversational
+
     ann = agreeing(small)
     small.ledger.add_turn((battle := small.open(ann)).id, 1, "Why?", "göod", "bad", system="Be brief.")
     small.ledger.vote(battle.id, battle.token, ann.id, "model_a")
@@ -153,8 +152,8 @@ def test_the_files_are_what_trl_reads(small: Arena, tmp_path: Path) -> None:
     assert set(hashes) == {"train.jsonl", "held_out.jsonl"}
     (name,) = [name for name in hashes if (tmp_path / "pairs" / name).stat().st_size]
     (row,) = read_pairs(tmp_path / "pairs" / name)
-    assert trl.is_conversational(row)
-    read = datasets.Dataset.from_json(str(tmp_path / "pairs" / name), cache_dir=str(tmp_path / "cache"))
+    assert is_conversational(row)
+    read = Dataset.from_json(str(tmp_path / "pairs" / name), cache_dir=str(tmp_path / "cache"))
     assert read.column_names == ["prompt", "chosen", "rejected"]
     assert [message["role"] for message in read[0]["prompt"]] == ["system", "user"]
     assert read[0]["chosen"][0] == {"role": "assistant", "content": "göod"}
