@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,48 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROWS = 512  # predictions whose logits exist at a time; a quarter faster than 1,024 at 4,096 tokens of vocabulary
+
+
+class HeadGradients:
+    """Gradients by hidden states and by the head's weight and bias, added up some rows at a time; None where unneeded.
+
+    Those by weight and bias are summed in float32.
+    """
+
+    def __init__(self, needed: Sequence[bool], h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> None:
+        """`needed`: whether each of the three is."""
+        self._h_ND, self._weight_VD = h_ND, weight_VD
+        self.by_h = torch.empty_like(h_ND) if needed[0] else None
+        self.by_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed[1] else None
+        by_bias = needed[2] and bias_V is not None
+        self.by_bias = weight_VD.new_zeros(weight_VD.shape[0], dtype=torch.float32) if by_bias else None
+
+    def add(self, rows: slice, gradient_MV: Tensor) -> None:
+        """Takes the loss's gradient by these rows' logits, float32."""
+        h_MD = self._h_ND[rows]
+        if self.by_bias is not None:
+            self.by_bias += gradient_MV.sum(0)
+        narrow = gradient_MV.to(h_MD.dtype)
+        if self.by_h is not None:
+            torch.mm(narrow, self._weight_VD, out=self.by_h[rows])
+        if self.by_weight is not None:
+            self.by_weight += narrow.t() @ h_MD
+
+    def save(self, ctx: Any, bias_V: Tensor | None) -> None:
+        """Leaves them for `saved_gradients`."""
+        ctx.save_for_backward(self.by_h, self.by_weight, self.by_bias)
+        ctx.dtypes = self._weight_VD.dtype, None if bias_V is None else bias_V.dtype
+
+
+def saved_gradients(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The three that `HeadGradients.save` left, times the gradient of what comes after, as wide as what they are of."""
+    by_h, by_weight, by_bias = ctx.saved_tensors
+    weight_dtype, bias_dtype = ctx.dtypes
+    return (
+        None if by_h is None else by_h * outer.to(by_h.dtype),
+        None if by_weight is None else (by_weight * outer).to(weight_dtype),
+        None if by_bias is None else (by_bias * outer).to(bias_dtype),
+    )
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -25,9 +67,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         needed = ctx.needs_input_grad
         loss = torch.zeros((), dtype=torch.float32, device=h_ND.device)
-        grad_h = torch.empty_like(h_ND) if needed[0] else None
-        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed[1] else None
-        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needed[2] and bias_V is not None else None
+        gradients = HeadGradients(needed, h_ND, weight_VD, bias_V)
         for rows in _chunks(h_ND.shape[0]):
             h, w, targets = h_ND[rows], w_N[rows], targets_N[rows]
             logits = F.linear(h, weight_VD, bias_V).float()
@@ -40,29 +80,14 @@ class LinearCrossEntropy(torch.autograd.Function):
                 continue
             gradient = exponentials.mul_((w / total)[:, None])
             gradient.scatter_add_(-1, targets[:, None], -w[:, None])
-            if grad_bias is not None:
-                grad_bias += gradient.sum(0)
-            narrow = gradient.to(h.dtype)
-            if grad_h is not None:
-                torch.mm(narrow, weight_VD, out=grad_h[rows])
-            if grad_weight is not None:
-                grad_weight += narrow.t() @ h
-        ctx.save_for_backward(grad_h, grad_weight, grad_bias)
-        ctx.dtypes = weight_VD.dtype, bias_V.dtype if bias_V is not None else None
+            gradients.add(rows, gradient)
+        gradients.save(ctx, bias_V)
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (outer,) = gradients
-        grad_h, grad_weight, grad_bias = ctx.saved_tensors
-        weight_dtype, bias_dtype = ctx.dtypes
-        return (
-            None if grad_h is None else grad_h * outer.to(grad_h.dtype),
-            None if grad_weight is None else (grad_weight * outer).to(weight_dtype),
-            None if grad_bias is None else (grad_bias * outer).to(bias_dtype),
-            None,
-            None,
-        )
+        return (*saved_gradients(ctx, outer), None, None)
 
 
 def linear_cross_entropy(
@@ -96,24 +121,16 @@ class TokenCrossEntropy(torch.autograd.Function):
         (outer_N,) = gradients
         h_ND, weight_VD, bias_V, targets_N, sums_N = ctx.saved_tensors
         needed = ctx.needs_input_grad
-        grad_h = torch.empty_like(h_ND) if needed[0] else None
-        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed[1] else None
-        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needed[2] and bias_V is not None else None
+        found = HeadGradients(needed, h_ND, weight_VD, bias_V)
         for rows in _chunks(h_ND.shape[0]):
             h, outer = h_ND[rows], outer_N[rows, None]
             gradient = F.linear(h, weight_VD, bias_V).float().sub_(sums_N[rows, None]).exp_().mul_(outer)
             gradient.scatter_add_(-1, targets_N[rows, None], -outer)
-            if grad_bias is not None:
-                grad_bias += gradient.sum(0)
-            narrow = gradient.to(h.dtype)
-            if grad_h is not None:
-                torch.mm(narrow, weight_VD, out=grad_h[rows])
-            if grad_weight is not None:
-                grad_weight += narrow.t() @ h
+            found.add(rows, gradient)
         return (
-            grad_h,
-            None if grad_weight is None else grad_weight.to(weight_VD.dtype),
-            None if grad_bias is None else grad_bias.to(bias_V.dtype),
+            found.by_h,
+            None if found.by_weight is None else found.by_weight.to(weight_VD.dtype),
+            None if found.by_bias is None else found.by_bias.to(bias_V.dtype),
             None,
         )
 

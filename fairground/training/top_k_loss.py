@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairground.training.cross_entropy import HeadGradients, saved_gradients
+
 CHUNK = 1 << 23  # logits that exist at a time
 SMALLEST = 1e-37  # a sum of exponentials that is taken for more than nothing
 
@@ -55,9 +57,7 @@ class LinearTopKLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         needed = ctx.needs_input_grad
         loss, ce = (torch.zeros((), dtype=torch.float32, device=h_ND.device) for _ in range(2))
-        grad_h = torch.empty_like(h_ND) if needed[0] else None
-        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needed[1] else None
-        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needed[2] and bias_V is not None else None
+        gradients = HeadGradients(needed, h_ND, weight_VD, bias_V)
         rows_at_a_time = max(1, CHUNK // weight_VD.shape[0])
         for start in range(0, h_ND.shape[0], rows_at_a_time):
             rows = slice(start, start + rows_at_a_time)
@@ -70,29 +70,14 @@ class LinearTopKLoss(torch.autograd.Function):
             if not any(needed[:3]):
                 continue
             gradient.mul_(w[:, None])
-            if grad_bias is not None:
-                grad_bias += gradient.sum(0)
-            narrow = gradient.to(h.dtype)
-            if grad_h is not None:
-                torch.mm(narrow, weight_VD, out=grad_h[rows])
-            if grad_weight is not None:
-                grad_weight += narrow.t() @ h
-        ctx.save_for_backward(grad_h, grad_weight, grad_bias)
-        ctx.dtypes = weight_VD.dtype, bias_V.dtype if bias_V is not None else None
+            gradients.add(rows, gradient)
+        gradients.save(ctx, bias_V)
         ctx.mark_non_differentiable(ce)
         return loss, ce
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        outer = gradients[0]
-        grad_h, grad_weight, grad_bias = ctx.saved_tensors
-        weight_dtype, bias_dtype = ctx.dtypes
-        return (
-            None if grad_h is None else grad_h * outer.to(grad_h.dtype),
-            None if grad_weight is None else (grad_weight * outer).to(weight_dtype),
-            None if grad_bias is None else (grad_bias * outer).to(bias_dtype),
-            *(None for _ in range(5)),
-        )
+        return (*saved_gradients(ctx, gradients[0]), *(None for _ in range(5)))
 
 
 def _rows(
