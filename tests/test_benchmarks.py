@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tables
@@ -21,15 +22,20 @@ def test_tables_are_written_from_the_raw_results() -> None:
         assert f"<!-- {name} -->" in page
 
 
+def measured(script: str, options: str, out: Path) -> dict[str, Any]:
+    """What the script leaves in `out`."""
+    command = [sys.executable, str(BENCHMARKS / script), *options.split(), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    raw: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return raw
+
+
 @pytest.mark.verify
 def test_contestants_train_the_same_model(tmp_path: Path) -> None:
     """One turn at a tiny shape; the script itself ends where a first loss differs, and all later ones are close."""
-    out = tmp_path / "training.json"
     tiny = "--shapes gpt2:60k --vocabulary 256 --context 32 --batch 2 --steps 1 --rounds 1 --threads 1 --no-compile"
-    command = [sys.executable, str(BENCHMARKS / "training_against_peers.py"), *tiny.split(), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    raw = json.loads(out.read_text(encoding="utf-8"))
+    raw = measured("training_against_peers.py", tiny, tmp_path / "training.json")
     (shape,) = raw["shapes"].values()
     losses = {name: end["losses"] for name, end in shape["ends"].items()}
     assert set(losses) == {"fairground", "trainer", "nanogpt"}
@@ -44,12 +50,8 @@ def test_contestants_train_the_same_model(tmp_path: Path) -> None:
 @pytest.mark.verify
 def test_preferences_are_learned_alike_beside_trl(tmp_path: Path) -> None:
     """One turn at a tiny shape; the script itself ends where a first gradient differs, and all losses are close."""
-    out = tmp_path / "dpo.json"
     tiny = "--shapes llama:600k --steps 1 --rounds 1 --threads 1 --precisions float32 --lengths mixed"
-    command = [sys.executable, str(BENCHMARKS / "dpo_against_trl.py"), *tiny.split(), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    raw = json.loads(out.read_text(encoding="utf-8"))
+    raw = measured("dpo_against_trl.py", tiny, tmp_path / "dpo.json")
     (part,) = raw["parts"]
     for end in part["ends"].values():
         assert end["losses"] == pytest.approx(part["ends"]["fairground"]["losses"], abs=1e-4)
@@ -59,12 +61,8 @@ def test_preferences_are_learned_alike_beside_trl(tmp_path: Path) -> None:
 
 @pytest.mark.verify
 def test_contestants_train_the_same_adapters(tmp_path: Path) -> None:
-    out = tmp_path / "lora.json"
     tiny = "--shapes gpt2:60k llama:60k --vocabulary 256 --context 32 --batch 2 --steps 2 --rounds 1 --threads 1"
-    command = [sys.executable, str(BENCHMARKS / "lora_against_peft.py"), *tiny.split(), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    raw = json.loads(out.read_text(encoding="utf-8"))
+    raw = measured("lora_against_peft.py", tiny, tmp_path / "lora.json")
     for precisions in raw["shapes"].values():
         for precision, shape in precisions.items():
             ours, theirs = (shape["ends"][name]["losses"] for name in ("fairground", "trainer"))

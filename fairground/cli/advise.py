@@ -122,7 +122,7 @@ def _train(
     import resource
 
     from fairground.cli.adapters import base_name
-    from fairground.loop.preferences import write_whole
+    from fairground.loop.preferences import write_file
     from fairground.models.load import open_source
     from fairground.training.recipe import recipe_of
     from fairground.training.run import train_model
@@ -131,7 +131,7 @@ def _train(
     path = settings.path(reference.name.partition("#")[0])
     learned = where / "learned.jsonl"
     lines = [json.dumps(item.as_chat(), ensure_ascii=False) + "\n" for item in parts.shown]
-    write_whole(learned, "".join(lines).encode())
+    write_file(learned, "".join(lines).encode())
     recipe = recipe_of(
         {
             "model": str(path),

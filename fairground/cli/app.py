@@ -198,20 +198,6 @@ def entry_of(reference: Reference) -> Entry | None:
     return lookup(reference.target) if named else None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all. Raises OSError, and then nothing is left."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def pull_model(name: str, source: str, allow_pickle: bool) -> Path:
     from fairground.hub.pull import pull as fetch
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import TextColumn
 
-from fairground.cli.app import Json, app, bar, out, write_whole
+from fairground.cli.app import Json, app, bar, out
 from fairground.cli.arena import DatabaseOption, arena_database
 from fairground.errors import RequestError, StoreError
+from fairground.hub.home import write_whole
 
 if TYPE_CHECKING:
     from fairground.store import Database
@@ -115,7 +116,7 @@ def _remember(database: Database, number: int, digest: str) -> None:
     known[_name(database)] = {str(number): digest}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_whole(path, json.dumps(known, indent=1, sort_keys=True))
+        write_whole(path, json.dumps(known, indent=1, sort_keys=True).encode())
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror}), so this audit is not remembered.") from error
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairground.cli.app import Json, app, out, write_whole
+from fairground.cli.app import Json, app, out
 from fairground.errors import DataError, RequestError
+from fairground.hub.home import write_whole
 
 if TYPE_CHECKING:
     from fairground.arena.columns import Battles
@@ -189,7 +190,7 @@ def _draw(found: Ratings, path: Path, record: bool, title: str) -> None:
         source=published.ATTRIBUTION if record else f"Votes: {Path(title).name}.",
     )
     try:
-        write_whole(path, svg)
+        write_whole(path, svg.encode())
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error
 

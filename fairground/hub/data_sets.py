@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from fairground.errors import DownloadError
 from fairground.hub.catalogue import Repository, Target, hub_folder, repository_parts
-from fairground.hub.home import disk_errors, locked, model_folder
+from fairground.hub.home import model_folder, pulling
 from fairground.hub.listing import Listing, RemoteFile
 from fairground.hub.manifest import Progress, intact, read_manifest
 from fairground.hub.pull import from_hub, move_into_place, unwatched
@@ -28,10 +28,7 @@ def pull_data(ref: str, *, progress: Progress | None = None, notice: Notice | No
     """
     target, pattern = _target(ref)
     say = notice or logging.getLogger("fairground.hub").warning
-    with (
-        disk_errors(f"{ref} could not be pulled"),
-        locked(target.folder, lambda: say(f"Waiting for another pull of {ref} to end.")),
-    ):
+    with pulling(ref, target.folder, say):
         final = model_folder(target.folder)
         here = read_manifest(final)
         if here is None or not intact(final, here):

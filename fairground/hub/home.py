@@ -18,7 +18,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -124,3 +124,28 @@ else:
         except BlockingIOError:
             return False
         return True
+
+
+@contextmanager
+def pulling(ref: str, folder: str, say: Callable[[str], None]) -> Iterator[None]:
+    """The lock under which a pull into the state folder's `folder` works, and its errors of the disk."""
+    with (
+        disk_errors(f"{ref} could not be pulled"),
+        locked(folder, lambda: say(f"Waiting for another pull of {ref} to end.")),
+    ):
+        yield
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all. Raises OSError, and then nothing is left."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
 from fairground.errors import UnknownModel
 from fairground.hub.catalogue import catalogue
-from fairground.hub.home import disk_errors, home
+from fairground.hub.home import disk_errors, home, write_whole
 
 MADE = "made.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -51,11 +50,6 @@ def keep_made(name: str, folder: Path) -> None:
     check_name(name, folder)
     path, table = home() / MADE, {name: str(folder) for name, folder in made_models().items()}
     table[name] = str(folder.absolute())
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with disk_errors(f"{name} could not be entered in {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(table, indent=1, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_whole(path, (json.dumps(table, indent=1, sort_keys=True) + "\n").encode())

@@ -15,7 +15,7 @@ from fairground.errors import DownloadError
 from fairground.hub.bundled import copy_bundled
 from fairground.hub.catalogue import Target, resolve
 from fairground.hub.download import download, kept_bytes, part_path
-from fairground.hub.home import discard, disk_errors, locked, model_folder, partial_folder
+from fairground.hub.home import discard, model_folder, partial_folder, pulling
 from fairground.hub.installed import current, weights_path
 from fairground.hub.listing import Listing, RemoteFile, fetch_listing, select
 from fairground.hub.manifest import MANIFEST, FileRecord, Manifest, Progress, Source, read_manifest, sync_folder
@@ -51,10 +51,7 @@ def pull(
     target = resolve(ref)
     _check_source(target, ref, source)
     say = notice or logging.getLogger("fairground.hub").warning
-    with (
-        disk_errors(f"{ref} could not be pulled"),
-        locked(target.folder, lambda: say(f"Waiting for another pull of {ref} to end.")),
-    ):
+    with pulling(ref, target.folder, say):
         final = model_folder(target.folder)
         here = read_manifest(final)
         if here is not None and current(target, final, here) and source in {"auto", here.source}:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from fairground.errors import DataError
 from fairground.governance.chain import Entry
 from fairground.hub.made import check_name, keep_made
+from fairground.loop.export import Redact
 from fairground.loop.ledger import Ledger
-from fairground.loop.preferences import LEARNED, MEASURED, WHY, Gathered, Redact, gather, write_pairs, write_whole
+from fairground.loop.preferences import LEARNED, MEASURED, WHY, Gathered, gather, write_file, write_pairs
 from fairground.loop.steps import file_hashes, log_pairs, log_training, newest_training
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def prepare(
         files = {f"{FOLDER}/{file}": digest for file, digest in write_pairs(made, folder / FOLDER).items()}
         record: dict[str, Any] = {"counts": made.counts(), "redacted": made.redacted, "files": files}
         whole = {"name": name, "model": origin.name, "until": [made.number, made.hash], **record}
-        write_whole(path, (json.dumps(whole, indent=1) + "\n").encode())
+        write_file(path, (json.dumps(whole, indent=1) + "\n").encode())
     name_, model, until, kept = _read(path)
     if (name_, model) != (name, origin.name):
         raise DataError(f"{folder} holds pairs to make {name_} of {model}; give --out another folder.")
@@ -173,7 +174,7 @@ def learn(
     if "base" in summary:
         summary["base"] = prepared.origin.name
     card = model_card(prepared.name, summary, text=_about(prepared), limits=LIMITS, licence=licence)
-    write_whole(prepared.folder / "README.md", card.encode())
+    write_file(prepared.folder / "README.md", card.encode())
     files = file_hashes(prepared.folder, sorted(_named(prepared.folder)))
     return log_training(ledger, prepared.entry, {**made, "files": files})
 

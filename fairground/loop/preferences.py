@@ -10,10 +10,8 @@ vote that makes none is counted under the reason, so that the numbers add up to 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -22,6 +20,8 @@ from typing import Any
 
 from fairground.errors import DataError
 from fairground.governance.chain import Entry
+from fairground.hub.home import write_whole
+from fairground.loop.export import Redact
 from fairground.loop.facts import prompt_hash
 from fairground.loop.ledger import as_entry
 from fairground.store import settings as kept
@@ -45,8 +45,6 @@ WHY = {
     "contradictions": "on the same prompt and answers that cancel each other out",
     "capped": f"on prompts that had {PER_PROMPT} pairs already",
 }
-
-Redact = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,21 +204,14 @@ def read_pairs(path: Path) -> list[dict[str, Any]]:
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    write_whole(path, text)
+    write_file(path, text)
     return sha256(text).hexdigest()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all. Raises DataError where it cannot be written."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, and its folder where there is none. Raises DataError where it cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_whole(path, content)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise DataError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error

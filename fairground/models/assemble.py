@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fairground.errors import ConfigError, WeightsError
+from fairground.errors import ConfigError, UnknownModel, WeightsError
 from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
 from fairground.models.families import family_named
@@ -241,6 +241,22 @@ def save(decoder: Decoder, folder: Path, *, tokens: dict[str, Any] | None = None
     dtype = str(next(decoder.parameters()).dtype).removeprefix("torch.")
     config = {"architectures": [family.architecture], "model_type": family.model_type, "torch_dtype": dtype}
     write_json(folder / "config.json", {**config, **family.write(decoder.config), **(tokens or {})})
+
+
+def read_fields(path: Path, what: str, again: str) -> dict[str, Any]:
+    """A JSON file that makes its folder `what`. Raises UnknownModel where there is none, or it is not a table.
+
+    `again`: what to do about a file that cannot be read.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnknownModel(f"{path.parent} has no {path.name}, so it is not {what}; check the path.") from None
+    except (OSError, ValueError, RecursionError):
+        raise UnknownModel(f"{path} is not readable JSON; {again}.") from None
+    if not isinstance(fields, dict):
+        raise UnknownModel(f"{path} is not a table of fields; {again}.")
+    return fields
 
 
 def write_json(path: Path, value: Any) -> None:

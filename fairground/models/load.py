@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import psutil
 from torch import Tensor
 
 from fairground.errors import ConfigError, DoesNotFit, UnknownModel, WeightsError
-from fairground.models.assemble import SHORT, Names, Precision, assemble, stored_precision
+from fairground.models.assemble import SHORT, Names, Precision, assemble, read_fields, stored_precision
 from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Decoder
 from fairground.models.families import family_of
@@ -153,16 +152,7 @@ def _check_rotary(config: DecoderConfig) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json. Raises UnknownModel where there is none or it is not a table."""
-    path = folder / "config.json"
-    try:
-        published = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnknownModel(f"{folder} has no config.json, so it is not a model folder; check the path.") from None
-    except (OSError, ValueError, RecursionError):
-        raise UnknownModel(f"{path} is not readable JSON; fetch the model again.") from None
-    if not isinstance(published, dict):
-        raise UnknownModel(f"{path} is not a table of fields; fetch the model again.")
-    return published
+    return read_fields(folder / "config.json", "a model folder", "fetch the model again")
 
 
 def _weights(folder: Path, allow_pickle: bool) -> WeightFile:

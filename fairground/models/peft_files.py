@@ -7,7 +7,6 @@ its base was: by name, and by the hash of its weight files, which `peft` does no
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fairground.errors import ConfigError, UnknownModel, WeightsError
-from fairground.models.assemble import sync, write_json
+from fairground.models.assemble import read_fields, sync, write_json
 from fairground.models.config import DecoderConfig
 from fairground.models.families import family_named
 from fairground.models.lora import Adapter, LoraConfig, check, layers, named, targeted
@@ -73,14 +72,7 @@ def holds_adapter(path: Path) -> bool:
 def read_adapter_config(path: Path) -> AdapterFolder:
     """An adapter's config. Raises UnknownModel where there is none, and ConfigError for one that we do not do."""
     file = path / CONFIG
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnknownModel(f"{path} has no {CONFIG}, so it is not an adapter's folder; check the path.") from None
-    except (OSError, ValueError, RecursionError):
-        raise UnknownModel(f"{file} is not readable JSON; make or fetch the adapter again.") from None
-    if not isinstance(fields, dict):
-        raise UnknownModel(f"{file} is not a table of fields; make or fetch the adapter again.")
+    fields = read_fields(file, "an adapter's folder", "make or fetch the adapter again")
     for name, plain in PLAIN.items():
         value = fields.get(name, plain[0] if name != "peft_type" else None)
         if value not in plain:
