@@ -23,6 +23,7 @@ from fairground.models.config import DecoderConfig
 from fairground.models.decoder import Block, Decoder
 from fairground.models.families import family_named
 from fairground.models.families.family import expand
+from fairground.models.products import product
 
 ALL_LINEAR = "all-linear"
 # The layers of a block that read the same numbers, and the layer that does the products of several as one.
@@ -142,17 +143,23 @@ def named(published: str, target: str) -> bool:
 class AdaptedProduct(torch.autograd.Function):
     """x W' + b, and to each part's outputs s · d A' B' of its own, for [N, in]; d is x, or x with some left out.
 
-    W and b are not trained. The products with all A are done as one. What comes back to x is g W + Σ s g B A.
+    W and b are not trained. The products with all A are done as one. What comes back to x is g W + Σ s g B A. Where it
+    costs less than adding to every output, both are products with W + s B A, made anew each way and not kept.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, d: Tensor | None, layer: AdaptedLinear, *ab: Tensor) -> Tensor:
         parts = layer.parts
         a, bs = torch.cat(ab[: len(parts)]) if len(parts) > 1 else ab[0], ab[len(parts) :]
-        y = F.linear(x, layer.weight, layer.bias)
-        z = (x if d is None else d) @ a.t()
-        for part, inner, b in zip(parts, torch.split(z, [b.shape[1] for b in bs], 1), bs, strict=True):
-            y[:, part.rows].addmm_(inner, b.t(), alpha=part.scale)
+        z = product(x if d is None else d, a)
+        # Rounded to bfloat16, W + s B A would lose what is learned: it is small beside W.
+        ctx.folds = d is None and x.dtype == torch.float32 and x.shape[0] >= x.shape[1]
+        if ctx.folds:
+            y = product(x, _folded(layer.weight, parts, a, bs), layer.bias)
+        else:
+            y = product(x, layer.weight, layer.bias)
+            for part, inner, b in zip(parts, torch.split(z, [b.shape[1] for b in bs], 1), bs, strict=True):
+                y[:, part.rows].addmm_(inner, b.t(), alpha=part.scale)
         ctx.save_for_backward(x if d is None else d, z, a, layer.weight, *bs)
         ctx.parts, ctx.dropped = parts, d is not None
         return y
@@ -166,15 +173,26 @@ class AdaptedProduct(torch.autograd.Function):
         grads_b = []
         for part, inner, back, b in zip(ctx.parts, torch.split(z, ranks, 1), torch.split(h, ranks, 1), bs, strict=True):
             rows = g[:, part.rows]
-            torch.mm(rows, b, out=back).mul_(part.scale)
+            torch.mul(product(rows, b.t()), part.scale, out=back)
             grads_b.append((rows.t() @ inner).mul_(part.scale))
         grads_a = torch.split(h.t() @ d, ranks)
         needs_x, needs_d = ctx.needs_input_grad[:2]
-        grad_x = g @ weight if needs_x else None
-        grad_d = h @ a if needs_d else None
-        if grad_x is not None and not ctx.dropped:
-            grad_x.addmm_(h, a)
+        grad_x = grad_d = None
+        if needs_x:
+            grad_x = product(g, (_folded(weight, ctx.parts, a, bs) if ctx.folds else weight).t())
+            if not ctx.dropped and not ctx.folds:
+                grad_x.addmm_(h, a)
+        if needs_d:
+            grad_d = h @ a
         return grad_x, grad_d, None, *grads_a, *grads_b
+
+
+def _folded(weight: Tensor, parts: Sequence[Part], a: Tensor, bs: Sequence[Tensor]) -> Tensor:
+    """W + s B A, each part's own in its outputs."""
+    whole = weight.clone()
+    for part, one, b in zip(parts, torch.split(a, [b.shape[1] for b in bs]), bs, strict=True):
+        whole[part.rows].addmm_(b, one, alpha=part.scale)
+    return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +229,7 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.off:
-            return F.linear(x, self.weight, self.bias)
+            return product(x, self.weight, self.bias)
         dropped = F.dropout(x, self.dropout) if self.training and self.dropout else None
         y: Tensor = AdaptedProduct.apply(x, dropped, self, *self.a, *self.b)  # type: ignore[no-untyped-call]
         return y

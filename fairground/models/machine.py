@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # malloc.h's names for what mallopt sets
+LARGEST_KEPT = 1 << 30  # bytes of one tensor
+AS_IT_WAS = 32 << 20, 64 << 20  # bytes; where glibc's own thresholds end up once large tensors have been let go
 
 
 def cores() -> int:
@@ -19,6 +27,27 @@ def free_memory(device: str = "cpu") -> int:
     if device == "cpu":
         return int(psutil.virtual_memory().available)
     return int(torch.cuda.mem_get_info(device)[0])
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Within it, memory of tensors that are let go stays with the process, for the next ones; glibc's malloc alone.
+
+    Otherwise the system takes back every large tensor's pages, and clears them again, a step later: a tenth of a step
+    of training on the CPU (benchmarks/README.md). Also a decorator. What is free at the end is given back.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(MMAP_THRESHOLD, LARGEST_KEPT)
+    libc.mallopt(TRIM_THRESHOLD, -1)  # never
+    try:
+        yield
+    finally:
+        libc.mallopt(MMAP_THRESHOLD, AS_IT_WAS[0])
+        libc.mallopt(TRIM_THRESHOLD, AS_IT_WAS[1])
+        libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def matrix_rate(dtype: torch.dtype, device: str = "cpu", *, seconds: float = 0.3) -> float:

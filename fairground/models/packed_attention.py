@@ -35,7 +35,10 @@ class PlainAttention(torch.autograd.Function):
         for first in range(0, q.shape[1], STRIPE):
             queries = slice(first, min(first + STRIPE, q.shape[1]))
             keys = slice(0 if window is None else max(0, first - window + 1), queries.stop)
-            scores = torch.baddbmm(hidden[:, queries, keys], q[:, queries], k[:, keys].transpose(1, 2), alpha=scale)
+            scores = torch.baddbmm(hidden[:1, :1, :1], q[:, queries], k[:, keys].transpose(1, 2), beta=0, alpha=scale)
+            # So many keys at the end hold all that some query must not see.
+            ragged = keys.stop - (first if window is None else keys.start)
+            scores[..., -ragged:] += hidden[:, queries, keys.stop - ragged : keys.stop]
             weights = scores.softmax(-1)
             out[:, queries] = torch.bmm(weights, v[:, keys])
             kept.append(weights)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fairground.errors import TrainingError
 from fairground.models.decoder import Decoder
-from fairground.models.machine import matrix_rate
+from fairground.models.machine import matrix_rate, memory_kept
 from fairground.training.checkpoint import load_checkpoint, newest, read_state, save_checkpoint
 from fairground.training.measure import HeldOut, held_out, operations_per_token
 from fairground.training.objective import Measuring, Objective
@@ -66,6 +66,7 @@ class Run:
     preference: Mapping[str, float] = field(default_factory=dict)
 
 
+@memory_kept()
 def train(
     decoder: Decoder,
     objective: Objective,

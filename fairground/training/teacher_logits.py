@@ -28,6 +28,7 @@ from torch import Tensor
 from fairground.errors import TrainingError
 from fairground.models.assemble import sync, write_json
 from fairground.models.decoder import Decoder
+from fairground.models.machine import memory_kept
 from fairground.training.tokens import Batch, Batches, Tokens
 from fairground.training.top_k_loss import TopK
 
@@ -68,6 +69,7 @@ def row_type(k: int, vocabulary: int) -> np.dtype[np.void]:
     return np.dtype([("ids", ids, (k,)), ("log_p", np.float16, (k,)), ("log_rest", np.float16)])
 
 
+@memory_kept()
 def teacher_logits(
     teacher: Decoder,
     tokens: Tokens,

@@ -87,9 +87,8 @@ def test_one_kill(method: str, text: Path, words: Path, tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", out)
 
 
-@pytest.mark.parametrize(
-    "lora", ["", pytest.param("[lora]\nrank = 4\n", marks=pytest.mark.verify)], ids=["all weights", "lora"]
-)
+@pytest.mark.verify
+@pytest.mark.parametrize("lora", ["", "[lora]\nrank = 4\n"], ids=["all weights", "lora"])
 def test_one_kill_while_preferences_are_learned(lora: str, text: Path, words: Path, tmp_path: Path) -> None:
     """The reference is that of the first start, which only the checkpoint knows once weights have moved."""
     from fairground.models.assemble import save
