@@ -207,11 +207,12 @@ def rank(
         out.print()
         out.print(table)
         out.print(Text("\n" + times_caption(run.leaderboard), style="dim"))
-    first = next((r.name for r in references if r.kind != "uniform"), references[0].name)
+    ranked = run.leaderboard["models"]
+    first = next((model["name"] for model in ranked if model["family"] != "baseline"), references[0].name)
     out.print(f"\nThe report, with every answer, is {folder / 'report.html'}.", soft_wrap=True, highlight=False)
     out.print("Try next:", highlight=False)
     out.print(f"  fairground chat {first}", highlight=False, soft_wrap=True)
-    precisions = {model["name"]: model["precision"] for model in run.leaderboard["models"]}
+    precisions = {model["name"]: model["precision"] for model in ranked}
     if precisions[first] in ("float32", "bfloat16"):
         out.print(f"  fairground rank {first} {first}#int8 --limit 8", highlight=False, soft_wrap=True)
     _gate(fallen, against)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairground.errors import RequestError
-from fairground.evaluation.aggregate import SOURCES
+from fairground.evaluation.aggregate import SOURCES, linearised
 from fairground.evaluation.comparison import Values, compare_all
 from fairground.evaluation.judges import same_judge
 
@@ -50,14 +50,18 @@ def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[st
 
 def _values(run: Finished, label: str, metric: str) -> Values:
     counts_in, source = run[0]["run"]["suite"].get("counts_in", {}), SOURCES[metric]
-    found: dict[str, list[float]] = {}
-    clusters: dict[str, str] = {}
-    for line in run[1]:
-        counted = counts_in.get(line["task"]) == source.metric and source.measure in line
-        if line["model"] == label and counted:
-            found.setdefault(line["id"], []).append(line[source.measure])
-            clusters[line["id"]] = line["cluster"]
-    return {id_: (sum(own) / len(own), clusters[id_]) for id_, own in found.items()}
+    lines = [line for line in run[1] if line["model"] == label and counts_in.get(line["task"]) == source.metric]
+
+    def of(measure: str) -> Values:
+        found: dict[str, list[float]] = {}
+        clusters: dict[str, str] = {}
+        for line in lines:
+            if measure in line:
+                found.setdefault(line["id"], []).append(line[measure])
+                clusters[line["id"]] = line["cluster"]
+        return {id_: (sum(own) / len(own), clusters[id_]) for id_, own in found.items()}
+
+    return linearised(of(source.measure), of(source.over)) if source.over else of(source.measure)
 
 
 def change(entry: Mapping[str, Any]) -> str:

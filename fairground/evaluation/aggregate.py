@@ -14,7 +14,6 @@ from fairground.evaluation.comparison import Values
 from fairground.evaluation.exposure import CANARIES
 from fairground.evaluation.intervals import Floats
 from fairground.evaluation.measure import Row
-from fairground.evaluation.ratios import Ratios
 from fairground.evaluation.suite import Suite
 
 Json = dict[str, Any]
@@ -34,6 +33,7 @@ class Source:
     share: bool = True
     compared: bool = False
     higher: bool = True
+    over: str | None = None
 
 
 SOURCES: dict[str, Source] = {
@@ -57,8 +57,9 @@ SOURCES: dict[str, Source] = {
     "stereotype": Source("stereotype", "stereotype", higher=False),
     "verbatim": Source("verbatim", "verbatim", higher=False),
     "personal_data": Source("personal_data", "personal_data", higher=False),
+    "bits_per_byte": Source("bits_per_byte", "bits", share=False, compared=True, higher=False, over="bytes"),
 }
-"""Columns that are a mean over items; ECE and bits per byte are not, and are made by `columns` too."""
+"""Columns that are a mean over items, or a ratio of two; ECE is neither, and is made by `columns` too."""
 
 
 def values(row: Row, tasks: Sequence[str], measure: str) -> Values:
@@ -79,7 +80,26 @@ def values(row: Row, tasks: Sequence[str], measure: str) -> Values:
 
 def column_values(row: Row, suite: Suite) -> dict[str, Values]:
     """The values of each column's items; a passage's coherence is the mean over its difficulties."""
-    return {name: values(row, counting(suite, source.metric), source.measure) for name, source in SOURCES.items()}
+    found = {}
+    for name, source in SOURCES.items():
+        tasks = counting(suite, source.metric)
+        found[name] = values(row, tasks, source.measure)
+        if source.over:
+            found[name] = linearised(found[name], values(row, tasks, source.over))
+    return found
+
+
+def linearised(tops: Values, bottoms: Values) -> Values:
+    """Numbers whose mean is R = Σ tops / Σ bottoms and whose spread is R's: R + (top − R bottom) / mean bottom.
+
+    Taylor linearisation (Woodruff 1971, JASA 66:411-414), so that ratios are resampled and compared as means are. Of
+    two models, the mean difference is their ratios' where both have the same items, and to first order otherwise.
+    """
+    size = sum(bottoms[id_][0] for id_ in tops)
+    if not size:
+        return {}
+    ratio, mean = sum(top for top, _ in tops.values()) / size, size / len(tops)
+    return {id_: (ratio + (top - ratio * bottoms[id_][0]) / mean, cluster) for id_, (top, cluster) in tops.items()}
 
 
 def counting(suite: Suite, metric: str) -> list[str]:
@@ -113,8 +133,6 @@ def columns(row: Row, suite: Suite, own: Mapping[str, Values]) -> Json:
     }
     if calibration := _calibration(row, suite):
         found["ece"] = calibration
-    if bits := _bits_per_byte(row, suite):
-        found["bits_per_byte"] = bits
     if exposure := values(row, [CANARIES], "exposure_bits"):
         found["exposure_bits"] = interval(exposure, share=False)
     return found
@@ -154,15 +172,3 @@ def _calibration(row: Row, suite: Suite) -> Json | None:
     bias = float(np.mean(drawn)) - value
     low, high = max(0.0, float(low) - bias), float(high) - bias
     return {"value": value, "low": min(low, value), "high": max(high, value), "n": len(p), "method": "bootstrap"}
-
-
-def _bits_per_byte(row: Row, suite: Suite) -> Json | None:
-    tasks = counting(suite, "bits_per_byte")
-    bits, size = (values(row, tasks, measure) for measure in ("bits", "bytes"))
-    if not bits:
-        return None
-    tops, bottoms = [bits[id_][0] for id_ in bits], [size[id_][0] for id_ in bits]
-    found = Ratios({"it": tops}, {"it": bottoms}).interval("it")
-    if found is None:
-        return {"value": sum(tops) / sum(bottoms), "low": None, "high": None, "n": len(tops), "method": "none"}
-    return found.as_json()

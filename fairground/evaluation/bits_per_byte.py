@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,9 +11,8 @@ from fairground.errors import RequestError
 from fairground.evaluation.intervals import RESAMPLES, Floats
 from fairground.evaluation.measure import Known, score_all
 from fairground.evaluation.ratios import Ratios
-from fairground.types import Generator, ScoreRequest
-
-_WORD = re.compile(r"\s*\S+")
+from fairground.evaluation.tasks.text import requests_for
+from fairground.types import Generator
 
 
 def document_bits(generator: Generator, documents: Sequence[str]) -> Floats:
@@ -24,7 +22,7 @@ def document_bits(generator: Generator, documents: Sequence[str]) -> Floats:
     that every token is predicted once. Raises RequestError for an empty document or a score that is not finite,
     CapabilityError where the model cannot score.
     """
-    asked = [_requests(generator, document) for document in documents]
+    asked = [requests_for(generator, document) for document in documents]
     known: Known = {}
     score_all(generator, [request for requests in asked for request in requests], known)
     bits = [-sum(known[request].logprob for request in requests) / math.log(2) for requests in asked]
@@ -43,23 +41,3 @@ def bits_per_byte(
     """
     sizes = [float(len(document.encode())) for document in documents]
     return Ratios({name: list(each) for name, each in bits.items()}, dict.fromkeys(bits, sizes), resamples=resamples)
-
-
-def _requests(generator: Generator, document: str) -> list[ScoreRequest]:
-    if not document.strip():
-        raise RequestError("A document is empty, so it has no probability; leave it out.")
-    context = generator.info.can.context_length
-    # The token that begins a text takes a place too.
-    if context is None or generator.count_tokens(document) < context:
-        return [ScoreRequest("", document)]
-    pieces = [""]
-    size = 0
-    for word in _WORD.findall(document):
-        tokens = generator.count_tokens(word)
-        if pieces[-1] and size + tokens > context // 2:
-            pieces.append("")
-            size = 0
-        pieces[-1] += word
-        size += tokens
-    pieces[-1] += document[len(document.rstrip()) :]
-    return [ScoreRequest(before, piece) for before, piece in zip(["", *pieces], pieces, strict=False)]

@@ -102,6 +102,7 @@ COLUMNS = (
     ACCURACY,
     Column("exact_match", "Exact match", "%", True, "share of written answers that match after the task's filter"),
     Column("last_word", "Last word", "%", True, "share of texts whose last words are the likeliest ones"),
+    Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better"),
     COHERENCE,
     TRUTHFULNESS,
     ROBUSTNESS,
@@ -130,7 +131,6 @@ MORE = (
     Column("repetition", "Repetition", "%", False, "share of its answers' four-word runs that had stood there before"),
     Column("win_rate", "Win rate", "%", True, "share of comparisons that the judge gave to it; a tie is half"),
     Column("chrf", "Translation", "%", True, "chrF of its translations"),
-    Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better"),
     Column("verbatim", "By heart", "%", False, "share of known texts that it goes on with word for word"),
     Column(
         "exposure_bits", "Canary exposure", "bits", False, "how far numbers that were in its text stand out; none: 1.4"
@@ -237,6 +237,15 @@ def chance(leaderboard: Mapping[str, Any], metric: str) -> float:
     return found if found is not None else {"coherence": 0.5}.get(metric, 0.25)
 
 
+def chances(leaderboard: Mapping[str, Any]) -> str:
+    """What guessing gets in the columns that some model was measured in, as a sentence; empty where in none."""
+    found = [
+        f"{column.title.lower()} {chance(leaderboard, column.metric):.0%}"
+        for column in shown(leaderboard, (ACCURACY, COHERENCE))
+    ]
+    return f"Chance: {', '.join(found)}." if found else ""
+
+
 def significantly_best(leaderboard: Mapping[str, Any], column: Column) -> frozenset[str]:
     """The label of the model that is significantly better in this column than every other one measured in it.
 
@@ -273,11 +282,18 @@ def not_told_apart(leaderboard: Mapping[str, Any], label: str, metric: str) -> l
     ]
 
 
-def notes(model: Mapping[str, Any]) -> list[str]:
-    """Everything a reader must know of this model's numbers; says which are missing where nothing else explains it."""
+def notes(leaderboard: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
+    """Everything a reader must know of this model's numbers; says which are missing where nothing else explains it.
+
+    What the suite has no task for is not missing.
+    """
     said = [_note(entry) for entry in [*(model.get("notes") or []), *(model.get("errors") or [])]]
+    counts_in = ((leaderboard.get("run") or {}).get("suite") or {}).get("counts_in")
     missing = [
-        column.title.lower() for column in (ACCURACY, COHERENCE, TIME_TO_FIRST_TOKEN) if column.of(model) is None
+        column.title.lower()
+        for column in (ACCURACY, COHERENCE, TIME_TO_FIRST_TOKEN)
+        if column.of(model) is None
+        and (column is TIME_TO_FIRST_TOKEN or counts_in is None or column.metric in counts_in.values())
     ]
     if missing and not said:
         said.append(f"not measured in this run: {', '.join(missing)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -41,13 +42,13 @@ def build(
     environment: Mapping[str, Any] | None,
     weights: Mapping[str, float] | None = None,
 ) -> Json:
-    """The leaderboard of `rows`, best first by accuracy, then coherence; a model without either comes last.
+    """The leaderboard of `rows`, best first by accuracy, coherence and bits per byte; a model without any comes last.
 
     `weights`: of which columns, and how, each model gets a weighted total.
     """
     columns = {row.label: aggregate.column_values(row, suite) for row in rows}
     models = [_model(row, suite, columns[row.label], weights or {}) for row in rows]
-    models.sort(key=lambda model: [-_value(model, "accuracy"), -_value(model, "coherence")])
+    models.sort(key=_place)
     by_label = {row.label: row for row in rows}
     ranked = [by_label[model["model"]] for model in models]
     comparisons = _comparisons(ranked, columns)
@@ -197,9 +198,14 @@ def _measure(row: Row, task: str, measure: str) -> Json:
     return aggregate.interval(own, share)
 
 
-def _value(model: Json, metric: str) -> float:
-    entry = model["metrics"].get(metric)
-    return float(entry["value"]) if entry else -1.0
+def _place(model: Json) -> tuple[float, float, float]:
+    """Less is better."""
+
+    def value(metric: str, missing: float) -> float:
+        entry = model["metrics"].get(metric)
+        return float(entry["value"]) if entry else missing
+
+    return -value("accuracy", -1.0), -value("coherence", -1.0), value("bits_per_byte", math.inf)
 
 
 def _chance(suite: Suite) -> Json:

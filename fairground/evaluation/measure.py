@@ -114,7 +114,7 @@ class Bench:
         """
         found = {task.name: self._kept(task, shots) for task in tasks}
         left = [
-            (task, item, task.ask(item, shots))
+            (task, item, task.ask_of(self.generator, item, shots))
             for task in tasks
             for item in task.items
             if item.id not in found[task.name]
@@ -144,7 +144,7 @@ class Bench:
         self, task: ScoredTask[ItemT], shots: int, found: dict[str, Outcome], on_done: Callable[[int], None]
     ) -> TaskResult:
         """As `score`, where `found` holds the outcomes that there are already."""
-        left = [(task, item, task.ask(item, shots)) for item in task.items if item.id not in found]
+        left = [(task, item, task.ask_of(self.generator, item, shots)) for item in task.items if item.id not in found]
         refused: dict[str, str] = {}
         try:
             score_all(self.generator, [request for _, _, asked in left for request in asked], self.known)

@@ -24,16 +24,15 @@ def leaderboard_table(leaderboard: Mapping[str, Any]) -> str:
     marked = "No number is significantly better than every other in its column, so none is marked."
     if any(best.values()):
         marked = "Bold and green: significantly better than every other number in its column."
-    accuracy, coherence = (c.chance(leaderboard, metric) for metric in ("accuracy", "coherence"))
     weights = (leaderboard.get("run") or {}).get("weights")
     total = f"Weighted total, with the weights that were given: {c.weights(weights)}. " if weights else ""
     heads = ["Model", *_heads(shown), "Memory <small>MB</small>"]
     return (
         f"{table(heads, rows, by='leaderboard-title', kind='leaderboard')}"
         f'<p class="about">Beneath each number: its 95% interval. {marked} '
-        f"Chance: accuracy {accuracy:.0%}, sentence order {coherence:.0%}. {text(total)}"
+        f"{c.chances(leaderboard)} {text(total)}"
         f"{c.DASH}: not measured, see the notes.</p><details><summary>What the columns mean</summary>"
-        f"{_meanings(shown)}</details>{_notes(models)}"
+        f"{_meanings(shown)}</details>{_notes(leaderboard, models)}"
     )
 
 
@@ -72,10 +71,10 @@ def _meanings(columns: Sequence[c.Column]) -> str:
     return f"<dl>{meanings}</dl>"
 
 
-def _notes(models: Sequence[Mapping[str, Any]]) -> str:
+def _notes(leaderboard: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
     remarks = ""
     for i, model in enumerate(models):
-        said = c.notes(model)
+        said = c.notes(leaderboard, model)
         if said:
             remarks += f'<li id="note-{i}"><b>{text(c.name(model))}</b>: {"<br>".join(map(text, said))}</li>'
     return f'<h3>Notes</h3><ul class="notes">{remarks}</ul>' if remarks else ""

@@ -8,7 +8,7 @@ from typing import Any
 from fairground.evaluation.aggregate import SOURCES
 from fairground.evaluation.columns import COLUMNS, MORE
 
-_SCALES = {"relevance": ("nats per token", 1, 2), "judged": ("of 5", 1, 2)}
+_SCALES = {"relevance": ("nats per token", 1, 2), "judged": ("of 5", 1, 2), "bits_per_byte": ("bits", 1, 3)}
 """The unit, factor and digits of a difference; of any other metric it is points of 100."""
 _TITLES = {column.metric: column.title.lower() for column in (*COLUMNS, *MORE)}
 

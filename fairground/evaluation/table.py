@@ -33,6 +33,7 @@ _HEADINGS = {
     "accuracy": ("Accu-", "racy %"),
     "exact_match": ("Exact", "match %"),
     "last_word": ("Last", "word %"),
+    "bits_per_byte": ("Bits", "per byte"),
     "coherence": ("Sentence", "order %"),
     "truthfulness": ("Truth", "%"),
     "robustness": ("Robust", "%"),
@@ -112,7 +113,8 @@ class _Leaderboard:
         if left_out:
             names = c.listing([_NAMES.get(metric, metric) for metric in left_out])
             yield Text(f"Too narrow for {names}: see report.html or leaderboard.json.", style="dim")
-        remarks = [(c.name(model), note) for model in c.ranked(self.leaderboard) for note in c.notes(model)]
+        models = c.ranked(self.leaderboard)
+        remarks = [(c.name(model), note) for model in models for note in c.notes(self.leaderboard, model)]
         if remarks:
             yield Text()
         for label, note in remarks:
@@ -145,8 +147,8 @@ def _cell(column: c.Column, found: c.Estimate | None, best: bool) -> Text:
 def _caption(leaderboard: Mapping[str, Any]) -> Iterator[str]:
     run = leaderboard.get("run") or {}
     yield "Beneath each number: its 95% interval."
-    accuracy, coherence = (c.chance(leaderboard, metric) for metric in ("accuracy", "coherence"))
-    yield f"Chance: accuracy {accuracy:.0%}, sentence order {coherence:.0%}."
+    if chances := c.chances(leaderboard):
+        yield chances
     if probe := run.get("probe"):
         yield probe_sentence(probe)
     if scorer := run.get("scorer"):

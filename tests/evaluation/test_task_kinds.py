@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bigram_model import Bigram
 from lm_eval.api.metrics import exact_match_fn
 from lm_eval.filters.extraction import RegexFilter
 from lm_eval.tasks.bbq.utils import agg_amb_bias_scores, agg_disamb_bias_scores
 from sklearn.metrics import brier_score_loss
 
 from fairground.errors import SuiteError
-from fairground.evaluation import load_suite, metrics
+from fairground.evaluation import load_suite, metrics, rank
+from fairground.evaluation.aggregate import linearised
 from fairground.evaluation.baseline import UniformGuesser
 from fairground.evaluation.personal_data import personal_data
 from fairground.evaluation.runner import Entrant, asked
+from fairground.evaluation.sentences import sentences
 from fairground.evaluation.suite import ProbeSettings, Suite
 from fairground.evaluation.tasks import (
     CHOICES_ONLY,
@@ -38,7 +43,7 @@ from fairground.evaluation.tasks import (
 from fairground.evaluation.tasks.fairness import Bbq, bias_scores
 from fairground.evaluation.tasks.generation import corpus_scores, matches, taken
 from fairground.evaluation.tasks.robustness import REWRITES
-from fairground.types import Completion, Request, Score, Timing
+from fairground.types import Capabilities, Completion, Request, Score, ScoreRequest, Timing
 
 Read = Callable[..., Task[Any]]
 
@@ -221,6 +226,63 @@ def test_bits_are_counted_over_bytes(read: Read) -> None:
     (item,) = task.items
     outcome = task.judge(item, task.ask(item), scores(-3 * np.log(2)))
     assert outcome.measures == pytest.approx({"bits": 3.0, "bytes": 3.0})
+
+
+def test_a_text_longer_than_the_context_is_read_in_pieces(read: Read) -> None:
+    text = "The nurse went  to the school.\n\nThen she came home, because the rain had begun. \n"
+    task = read('kind = "text"\nmetric = "bits_per_byte"', json.dumps({"id": "d", "text": text}))
+    assert isinstance(task, BitsPerByte)
+    (item,) = task.items
+    measured = []
+    for model in (Bigram(), Bigram(can=Capabilities(context_length=40))):
+        asked = task.ask_of(model, item)
+        measured.append(task.judge(item, asked, model.score(asked)).measures)
+    assert len(asked) > 2
+    # A character bigram needs only the character before, so pieces must give the same.
+    assert measured[1] == pytest.approx(measured[0])
+
+
+class Flat(Bigram):
+    """Finds every character as likely as 255 others."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        lengths = [len(request.continuation) for request in requests]
+        return [Score(-length * np.log(256), False, length) for length in lengths]
+
+
+def test_bits_per_byte_are_a_column_and_compared(read: Read, tmp_path: Path) -> None:
+    things = combinations(("nurse", "school", "market", "rain", "heart", "brain"), 2)
+    texts = [f"The {one} and the {other}. " * (times % 4 + 1) for times, (one, other) in enumerate(things, 5)]
+    lines = [json.dumps({"id": str(i), "text": text}) for i, text in enumerate(texts)]
+    read('kind = "text"\nmetric = "bits_per_byte"', "\n".join(lines))
+    found = rank([Entrant("flat", Flat), Entrant("bigram", Bigram)], load_suite(tmp_path)).leaderboard
+    bits = {model["model"]: model["metrics"]["bits_per_byte"]["value"] for model in found["models"]}
+    assert list(bits) == ["bigram", "flat"]
+    assert bits["flat"] == pytest.approx(8.0)
+    learned = sum(-score.logprob for score in Bigram().score([ScoreRequest("", text) for text in texts]))
+    assert bits["bigram"] == pytest.approx(learned / np.log(2) / sum(map(len, texts)))
+    (entry,) = found["comparisons"]
+    assert (entry["a"], entry["b"], entry["metric"], entry["significant"]) == ("bigram", "flat", "bits_per_byte", True)
+    assert entry["difference"] == pytest.approx(bits["bigram"] - bits["flat"])
+    assert entry["low"] < entry["difference"] < entry["high"] < 0
+    assert sentences(found)[0].startswith("bigram is better than flat in bits per byte by ")
+
+
+def test_the_mean_and_error_of_linearised_numbers_are_those_of_the_ratio() -> None:
+    """Against the jackknife (Quenouille 1956; Tukey 1958), which leaves one text out at a time."""
+    random = np.random.default_rng(0)
+    bottoms = random.integers(40, 4000, 300).astype(float)
+    tops = bottoms * random.normal(2.4, 0.3, 300)
+    ids = [str(i) for i in range(300)]
+    found = linearised(
+        {id_: (top, id_) for id_, top in zip(ids, tops, strict=True)},
+        {id_: (bottom, id_) for id_, bottom in zip(ids, bottoms, strict=True)},
+    )
+    own = np.array([value for value, _ in found.values()])
+    assert own.mean() == pytest.approx(tops.sum() / bottoms.sum(), rel=1e-12)
+    without = (tops.sum() - tops) / (bottoms.sum() - bottoms)
+    jackknife = np.sqrt(299 / 300 * ((without - without.mean()) ** 2).sum())
+    assert own.std(ddof=1) / np.sqrt(300) == pytest.approx(jackknife, rel=0.02)
 
 
 def test_extraction_wants_twelve_words_in_a_row(read: Read) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from fairground.evaluation.lines import Line
 from fairground.evaluation.settings import Settings
-from fairground.types import Completion, Request, Score, ScoreRequest
+from fairground.types import Completion, Generator, Request, Score, ScoreRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,10 @@ class ScoredTask(Task[ItemT]):
     @abstractmethod
     def ask(self, item: ItemT, shots: int = 0) -> list[ScoreRequest]:
         """What is to be scored, after `shots` solved examples."""
+
+    def ask_of(self, generator: Generator, item: ItemT, shots: int = 0) -> list[ScoreRequest]:
+        """As `ask`, in as many requests as this model's context makes of it, where the kind allows that."""
+        return self.ask(item, shots)
 
     @abstractmethod
     def judge(self, item: ItemT, asked: Sequence[ScoreRequest], scores: Sequence[Score]) -> Outcome:
