@@ -28,7 +28,7 @@ loop: $(VENV)/local
 	@$(BIN)/python experiments/closed_loop.py --out loop
 
 test: $(VENV)/dev lint debian
-	$(BIN)/python -m pytest -n logical --dist loadfile -m "not verify"
+	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not verify"
 
 verify: $(VENV)/dev debian
 	$(BIN)/python -m pytest -n logical --dist loadfile -m verify

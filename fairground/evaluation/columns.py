@@ -96,13 +96,14 @@ ROBUSTNESS = Column(
     True,
     "share of items right however they are written: typos, case, other prompts",
 )
+BITS_PER_BYTE = Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better")
 TIME_TO_FIRST_TOKEN = Column("ttft_ms", "First token", "ms", False, "time to first token, one request at a time")
 TOKENS_PER_S = Column("tokens_per_s", "Speed", "tokens/s", True, "1 / time per output token of one stream")
 COLUMNS = (
     ACCURACY,
     Column("exact_match", "Exact match", "%", True, "share of written answers that match after the task's filter"),
     Column("last_word", "Last word", "%", True, "share of texts whose last words are the likeliest ones"),
-    Column("bits_per_byte", "Bits per byte", "bits", False, "how well it predicts texts; less is better"),
+    BITS_PER_BYTE,
     COHERENCE,
     TRUTHFULNESS,
     ROBUSTNESS,

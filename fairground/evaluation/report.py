@@ -70,23 +70,33 @@ def html_report(
 
 
 def finding(leaderboard: Mapping[str, Any]) -> str:
-    """What the run shows of accuracy, in one sentence that claims no more than the intervals and tests allow."""
-    measured = [(m, found) for m in c.ranked(leaderboard) if not c.is_floor(m) and (found := c.ACCURACY.of(m))]
+    """What the run shows of accuracy, or of texts that are predicted, in one sentence that claims no more than the
+    intervals and tests allow."""
+    models = [model for model in c.ranked(leaderboard) if not c.is_floor(model)]
+    measured = [(model, found) for model in models if (found := c.ACCURACY.of(model))]
     if not measured:
-        return "No model's accuracy was measured in this run."
+        predicting = [(model, found) for model in models if (found := c.BITS_PER_BYTE.of(model))]
+        if not predicting:
+            return "No model's accuracy was measured in this run."
+        model, bits = min(predicting, key=lambda one: one[1].value)
+        said = f"{c.name(model)} predicts the texts best, with {c.BITS_PER_BYTE.text(bits)} per byte"
+        return f"{said}{_lead(leaderboard, model, c.BITS_PER_BYTE, 'fewer')}."
     model, accuracy = measured[0]
     guessing = f"{c.chance(leaderboard, 'accuracy'):.0%}"
     if accuracy.low is not None and accuracy.low <= c.chance(leaderboard, "accuracy"):
         said = f"No model is shown to do better than guessing ({guessing})"
         return f"{said}; the most accurate, {c.name(model)}, has {c.ACCURACY.text(accuracy)}."
     said = f"{c.name(model)} answers the most items right, {c.ACCURACY.text(accuracy)} where guessing gets {guessing}"
-    if model.get("model") in c.significantly_best(leaderboard, c.ACCURACY):
-        return f"{said}, significantly more than every other model."
-    equals = [c.printable(label) for label in c.not_told_apart(leaderboard, str(model.get("model")), "accuracy")]
-    if not equals:
-        return f"{said}."
+    return f"{said}{_lead(leaderboard, model, c.ACCURACY, 'more')}."
+
+
+def _lead(leaderboard: Mapping[str, Any], model: Mapping[str, Any], column: c.Column, more: str) -> str:
+    """How the end of a sentence says what the first model's lead in a column is worth; empty where nothing shows it."""
+    if model.get("model") in c.significantly_best(leaderboard, column):
+        return f", significantly {more} than every other model"
+    equals = [c.printable(label) for label in c.not_told_apart(leaderboard, str(model.get("model")), column.metric)]
     others = c.listing(equals) if len(equals) <= 3 else f"{len(equals)} other models"
-    return f"{said}, but its lead over {others} is not significant."
+    return f", but its lead over {others} is not significant" if equals else ""
 
 
 def _about(leaderboard: Mapping[str, Any]) -> str:

@@ -127,50 +127,33 @@ def train_model(
             "together, so give the model's own tokenizer."
         )
     watch.said("tokenizing")
-    tokens = _tokens(recipe, data, words)
-    measured = _tokens(recipe, held_out, words) if held_out else None
-    if measured is None:
-        tokens, measured = _split(tokens, recipe.seed)
-    found: Contamination | None = None
-
-    def compare() -> None:
-        nonlocal found
-        if suites is not None:
-            watch.said("comparing the data with every suite")
-            found = contamination(_texts(recipe, data), *suites())
-            watch.found(found.sentence)
-        watch.said("training")
-
-    if canaries is not None:
-        tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
+    tokens, measured = _learned_and_measured(recipe, data, held_out, words, canaries)
     recipe = recipe.settled(tokens.predictions, decoder.config.parameter_count(), new=is_new_model(recipe.model))
     stored = teacher is not None and (recipe.tokens > tokens.predictions if teacher.stored is None else teacher.stored)
     decoder = placed(decoder, getattr(torch, recipe.precision), device, together)
-    objective: Objective = LanguageModelling()
-    identity: dict[str, Any] = {"tokenizer": words.digest()}
-    adapted: Adapted | None = None
-    if recipe.lora is not None:
-        adapted = begin_lora(decoder, recipe, recipe.lora, base)
-        identity |= {"base": adapted.sha256}
+    adapted = begin_lora(decoder, recipe, recipe.lora, base) if recipe.lora is not None else None
+    identity = _identity(words, adapted, teacher, stored)
     in_the_loop = 0 if teacher is None or stored else teacher.decoder.config.vocab_size
     needed = room.check(decoder.config, in_the_loop, trainable=adapted.trained if adapted else None)
-    if teacher is not None:
-        identity |= {"teacher": [teacher.name, teacher.temperature, teacher.alpha]}
-        if stored:
-            identity |= {"top_k": teacher.top_k}
-        else:
-            objective = Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
-    # Before anything is stored: the loss from stored logits and that of preferences take about as long as the
-    # cross-entropy, which is there already.
-    trial = objective
-    if recipe.objective == "dpo":
-        objective = DirectPreference(recipe.preference.beta, recipe.preference.label_smoothing)
+    objective = _objective(recipe, None if stored else teacher)
     refuse_another(out, whose(recipe, tokens, FROM_STORED if stored else objective.name, identity))
+    # Before anything is stored: the loss from stored logits and that of preferences take about as long as the
+    # cross-entropy, which needs nothing stored.
+    trial = LanguageModelling() if isinstance(objective, DirectPreference) else objective
     first_reads = teacher.decoder if teacher is not None and stored else None
     seconds = seconds_needed(decoder, trial, tokens, measured, recipe, out, teacher=first_reads, processes=together)
     watch.estimate(sentence(needed, seconds, device))
     if teacher is not None and stored:
         objective = stored_distillation(teacher, decoder.config, tokens, recipe, out, watch, together)
+    found: list[Contamination] = []
+
+    def compare() -> None:
+        if suites is not None:
+            watch.said("comparing the data with every suite")
+            found.append(contamination(_texts(recipe, data), *suites()))
+            watch.found(found[0].sentence)
+        watch.said("training")
+
     given = beginnings(measured) if measured is not None else []
     begun = time.perf_counter()
     run = train(
@@ -188,29 +171,62 @@ def train_model(
         processes=together,
     )
     summary = summarise(recipe, decoder, tokens, run, objective, time.perf_counter() - begun)
-    if found is not None:
-        summary["contamination"] = found.as_dict()
+    if found:
+        summary["contamination"] = found[0].as_dict()
     summary |= adapted.summary() if adapted else {}
     decoder = gathered(decoder, getattr(torch, recipe.precision), together)
-    if not together.first:
-        together.leave()
-        return Trained(out, summary)
-    # The tokenizer first and the config last, so that a folder with a config is whole.
-    words.save(out)
-    write_json(out / "training.json", summary)
+    if together.first:
+        # The tokenizer first and the config last, so that a folder with a config is whole.
+        words.save(out)
+        write_json(out / "training.json", summary)
+        if canaries is not None:
+            write_json(out / FILE, canaries.as_dict())
+        write_text(out / "README.md", model_card(out.name, summary, samples=write_samples(decoder, words, given)))
+        loss_plot(run, out / "loss.svg", title=f"{recipe.model}: {objective.name}")
+        _write_weights(decoder, words, adapted, out)
+    together.leave()
+    return Trained(out, summary)
+
+
+def _learned_and_measured(
+    recipe: Recipe, data: Sequence[Path], held_out: Sequence[Path], words: Tokenizer, canaries: Canaries | None
+) -> tuple[Tokens, Tokens | None]:
+    """What is learned, canaries included, and what is held out: what was given for it, or some of the data."""
+    tokens = _tokens(recipe, data, words)
+    tokens, measured = (tokens, _tokens(recipe, held_out, words)) if held_out else _split(tokens, recipe.seed)
     if canaries is not None:
-        write_json(out / FILE, canaries.as_dict())
-    card = model_card(out.name, summary, samples=write_samples(decoder, words, given))
-    write_text(out / "README.md", card)
-    loss_plot(run, out / "loss.svg", title=f"{recipe.model}: {objective.name}")
+        tokens = tokens.joined(tokenize_documents(canaries.documents(), words, "The canaries"))
+    return tokens, measured
+
+
+def _identity(words: Tokenizer, adapted: Adapted | None, teacher: Teacher | None, stored: bool) -> dict[str, Any]:
+    """What a checkpoint must agree with beside recipe and text."""
+    identity: dict[str, Any] = {"tokenizer": words.digest()}
+    if adapted is not None:
+        identity["base"] = adapted.sha256
+    if teacher is not None:
+        identity["teacher"] = [teacher.name, teacher.temperature, teacher.alpha]
+        identity |= {"top_k": teacher.top_k} if stored else {}
+    return identity
+
+
+def _objective(recipe: Recipe, teacher: Teacher | None) -> Objective:
+    """`teacher`: one that is in the loop."""
+    if recipe.objective == "dpo":
+        return DirectPreference(recipe.preference.beta, recipe.preference.label_smoothing)
+    if teacher is not None:
+        return Distillation(teacher.decoder, teacher.temperature, teacher.alpha)
+    return LanguageModelling()
+
+
+def _write_weights(decoder: Decoder, words: Tokenizer, adapted: Adapted | None, out: Path) -> None:
+    """The adapter, or the model in bfloat16, and which tokens end a text."""
     ends = {"bos_token_id": words.bos_id, "eos_token_id": sorted(words.eos_ids)}
     write_json(out / "generation_config.json", ends)
     if adapted:
         adapted.save(decoder, out)
     else:
         save(decoder.to(torch.bfloat16), out, tokens=ends)
-    together.leave()
-    return Trained(out, summary)
 
 
 def _model(

@@ -23,6 +23,7 @@ from fairground.evaluation import load_suite, metrics, rank
 from fairground.evaluation.aggregate import linearised
 from fairground.evaluation.baseline import UniformGuesser
 from fairground.evaluation.personal_data import personal_data
+from fairground.evaluation.report import finding
 from fairground.evaluation.runner import Entrant, asked
 from fairground.evaluation.sentences import sentences
 from fairground.evaluation.suite import ProbeSettings, Suite
@@ -266,6 +267,8 @@ def test_bits_per_byte_are_a_column_and_compared(read: Read, tmp_path: Path) -> 
     assert entry["difference"] == pytest.approx(bits["bigram"] - bits["flat"])
     assert entry["low"] < entry["difference"] < entry["high"] < 0
     assert sentences(found)[0].startswith("bigram is better than flat in bits per byte by ")
+    assert finding(found).startswith("bigram predicts the texts best, with ")
+    assert finding(found).endswith(" per byte, significantly fewer than every other model.")
 
 
 def test_the_mean_and_error_of_linearised_numbers_are_those_of_the_ratio() -> None:
