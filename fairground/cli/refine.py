@@ -64,7 +64,8 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE_OR_MODEL", help="A recipe.toml, FAMILY:SIZE or kneser-ney:5 for a new model, or a folder."
+            metavar="RECIPE_OR_MODEL",
+            help="A recipe.toml, FAMILY:SIZE or kneser-ney:5 for a new model, a model's name or folder.",
         ),
     ],
     data: Data,
@@ -151,7 +152,8 @@ def train(
 def distill(
     teacher: Annotated[str, typer.Argument(help="The model to learn from.")],
     student: Annotated[
-        str, typer.Argument(metavar="STUDENT", help="A recipe.toml, FAMILY:SIZE for a new model, or a folder.")
+        str,
+        typer.Argument(metavar="STUDENT", help="A recipe.toml, FAMILY:SIZE for a new model, a model's name or folder."),
     ],
     data: Data,
     folder: Out,
